@@ -1,0 +1,1 @@
+"""What does this filter mean? Knows no storage."""

@@ -1,0 +1,141 @@
+"""What a user may choose, as frozen values that are checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from vecdb.errors import InvalidInput
+from vecdb.types import METRIC_NAMES, Metric
+
+DIM_MAX = 65_535
+K_MAX = 10_000
+EF_MAX = 65_536
+
+
+def check_int(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int within [low, high], or InvalidInput; bool is not a number here."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidInput(f"{name} must be an integer from {low} to {high}, not {value!r}")
+    number = int(value.__index__())
+    if not low <= number <= high:
+        raise InvalidInput(f"{name} must be from {low} to {high}, not {number}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """Scan compressed codes of every vector and rescore the best with float32. No training, no graph.
+
+    bits      2 (default: four times faster, the best `rescore` rows decide) or 8 bits a dimension
+    rescore   rows rescored with float32 per query; 0 takes the default of the code (2 bits: 200, 8 bits: 30)
+    """
+
+    kind: ClassVar[str] = "flat"
+    bits: int = 2
+    rescore: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bits not in (2, 8):
+            raise InvalidInput(f"Flat(bits=) must be 2 or 8, not {self.bits!r}")
+        check_int("Flat(rescore=)", self.rescore, 0, K_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class HNSW:
+    """A navigable small-world graph: int8 codes for the walk, float32 for the last decision.
+
+    m                 links a new node makes; a row of the graph holds up to 2 * m (4 to 64)
+    ef_construction   candidates considered for a new node's links (at least m)
+    ef                candidates kept by a search that does not give its own `ef`
+    """
+
+    kind: ClassVar[str] = "hnsw"
+    m: int = 16
+    ef_construction: int = 200
+    ef: int = 128
+
+    def __post_init__(self) -> None:
+        check_int("HNSW(m=)", self.m, 4, 64)
+        check_int("HNSW(ef_construction=)", self.ef_construction, self.m, 4096)
+        check_int("HNSW(ef=)", self.ef, 1, EF_MAX)
+
+
+IndexOptions = Flat | HNSW
+KINDS: dict[str, type[Flat] | type[HNSW]] = {"flat": Flat, "hnsw": HNSW}
+
+
+def index_to_dict(options: IndexOptions) -> dict[str, Any]:
+    return {"kind": options.kind, **asdict(options)}
+
+
+def index_from_dict(values: dict[str, Any]) -> IndexOptions:
+    rest = dict(values)
+    return KINDS[rest.pop("kind")](**rest)
+
+
+def parse_index(index: Any) -> IndexOptions | None:
+    """The user's `index=`: an option value, a kind's name, or "auto" (None: chosen by size at every seal and merge)."""
+    if isinstance(index, Flat | HNSW):
+        return index
+    if index == "auto":
+        return None
+    if isinstance(index, str) and index.lower() in KINDS:
+        return KINDS[index.lower()]()
+    names = ", ".join(f'"{name}"' for name in ("auto", *KINDS))
+    raise InvalidInput(f"index must be {names}, vecdb.Flat(...) or vecdb.HNSW(...), not {index!r}")
+
+
+def parse_metric(metric: Any) -> Metric:
+    if isinstance(metric, str) and metric.lower() in METRIC_NAMES:
+        return METRIC_NAMES[metric.lower()]
+    raise InvalidInput(f"metric must be one of {', '.join(METRIC_NAMES)}; not {metric!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class VectorField:
+    """One named vector of a record.
+
+    dim      dimensions, or None: the first write decides
+    metric   "cosine", "dot" or "l2" (and the usual aliases)
+    index    "auto", "flat", "hnsw", vecdb.Flat(...) or vecdb.HNSW(...)
+    """
+
+    dim: int | None = None
+    metric: str = "cosine"
+    index: IndexOptions | str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.dim is not None:
+            check_int("dim", self.dim, 1, DIM_MAX)
+        parse_metric(self.metric)
+        parse_index(self.index)
+
+
+SYNC_MODES = ("full", "interval", "none")
+MAINTENANCE_MODES = ("auto", "manual")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """How one process runs a database; nothing of it is stored.
+
+    sync           "full": a write returns when it is on disk.  "interval": when the operating system has it; a
+                   power cut may lose the last `interval_ms`.  "none": when this process has it, until flush()
+    interval_ms    how often "interval" syncs
+    maintenance    "auto": a thread seals, indexes, merges and reclaims.  "manual": maintain() runs one step a call
+    threads        threads of index builds and batch searches; 0 takes all processors
+    """
+
+    sync: str = "full"
+    interval_ms: int = 1000
+    maintenance: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sync not in SYNC_MODES:
+            raise InvalidInput(f"sync must be one of {', '.join(SYNC_MODES)}; not {self.sync!r}")
+        if self.maintenance not in MAINTENANCE_MODES:
+            raise InvalidInput(f"maintenance must be one of {', '.join(MAINTENANCE_MODES)}; not {self.maintenance!r}")
+        check_int("interval_ms", self.interval_ms, 1, 3_600_000)
+        check_int("threads", self.threads, 0, 1024)

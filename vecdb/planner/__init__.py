@@ -1,0 +1,1 @@
+"""Here are the numbers; which way is cheapest? Pure functions of numbers."""

@@ -1,0 +1,1 @@
+"""What is durable? Knows no index and no filter."""

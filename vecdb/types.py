@@ -1,0 +1,201 @@
+"""The frozen values that rooms hand to each other, and the protocols between rooms that must not meet."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+U8 = NDArray[np.uint8]
+AnyArray = NDArray[Any]
+
+Id = str | int | uuid.UUID
+Scalar = bool | int | float | str | bytes | dt.datetime | dt.date
+Payload = Mapping[str, Any]
+Progress = Callable[[int, int], None]  # (done, total); may raise to interrupt the work
+
+
+class Metric(enum.IntEnum):
+    """How near two vectors are. Smaller distances are nearer for every metric.
+
+    COSINE 1 - cos(a, b), exactly 1 when either vector is zero.  DOT 1 - a.b.  L2 squared euclidean.
+    The numbers are stored on disk and are passed to kernels.
+    """
+
+    COSINE = 0
+    DOT = 1
+    L2 = 2
+
+
+METRIC_NAMES = {
+    "cosine": Metric.COSINE,
+    "cos": Metric.COSINE,
+    "dot": Metric.DOT,
+    "ip": Metric.DOT,
+    "inner_product": Metric.DOT,
+    "l2": Metric.L2,
+    "euclidean": Metric.L2,
+    "squared_euclidean": Metric.L2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The vectors of one field in one segment, borrowed by its indexes.
+
+    vectors        float32 (rows, dim), C-contiguous, read-only, as the user gave them
+    inverse_norms  float32 (rows,), 1 / |vector| and 0 for a zero vector; only under COSINE, else None
+    """
+
+    vectors: F32
+    inverse_norms: F32 | None
+    metric: Metric
+
+    @property
+    def rows(self) -> int:
+        return int(self.vectors.shape[0])
+
+    @property
+    def dim(self) -> int:
+        return int(self.vectors.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """A set of rows of one segment: ascending unique int32 `rows`, or a bitset `bits`; exactly one is given.
+
+    bits  uint64 words, row r is bit r % 64 of word r // 64, little bit order; padding bits are 0
+    """
+
+    count: int
+    rows: I32 | None = None
+    bits: U64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """Rows where a value at `path` (any element, for a list) equals one of `values`, of the same type.
+
+    int and float are one type; bool, str, bytes and timestamps are types of their own.
+    """
+
+    path: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Rows where a value at `path` (any element) lies between the bounds; None is unbounded on that side.
+
+    Both bounds, where given, are of one comparable type.
+    """
+
+    path: str
+    low: Scalar | None
+    high: Scalar | None
+    low_open: bool = False
+    high_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Rows where a string at `path` (any element) starts with `text`."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Rows whose payload has `path`, with any value, null included."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """Rows whose payload has null at `path`."""
+
+    path: str
+
+
+Probe = Equal | Within | Prefix | Present | Null
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bounds on a number of rows. `exact` when low == high."""
+
+    low: int
+    high: int
+
+    @property
+    def exact(self) -> bool:
+        return self.low == self.high
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """What is known of one payload path: how many rows have it, and which types were seen."""
+
+    rows: int
+    types: tuple[str, ...]
+
+
+class FieldSource(Protocol):
+    """The columns of one segment, as `filter.evaluate` sees them. Deleted rows are included."""
+
+    @property
+    def rows(self) -> int: ...
+
+    def select(self, probe: Probe) -> RowSet: ...
+
+    def count(self, probe: Probe) -> Estimate: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an index can do and what it costs; all that the planner may know of a kind.
+
+    code_bits         bits per dimension of the codes that a search reads
+    masked            searches with a bitset at a bounded cost (a scan)
+    graph             walks a graph, so that a sparse bitset costs more, not less
+    """
+
+    kind: str
+    rows: int
+    dim: int
+    code_bits: int
+    masked: bool
+    graph: bool
+
+
+class Arm(enum.StrEnum):
+    """The ways to search one segment."""
+
+    EXACT = "exact"  # score every allowed row with float32
+    SCAN = "scan"  # scan compressed codes under a bitset, rescore the best
+    GRAPH = "graph"  # walk the graph, collect allowed rows only
+    NONE = "none"  # no row can match
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The choice for one segment, with what it was based on."""
+
+    arm: Arm
+    reason: str
+    rows: int
+    matching: Estimate
+    costs: Mapping[str, float] = field(default_factory=dict)  # arm -> predicted microseconds
