@@ -1,4 +1,4 @@
-"""Row sets as bits: uint64 words, row r is bit r % 64 of word r // 64. Plain NumPy, so that filters need no compiler."""
+"""Row sets as bits: uint64 words, row r is bit r % 64 of word r // 64. Plain NumPy: filters need no compiler."""
 
 from __future__ import annotations
 
