@@ -1,0 +1,206 @@
+"""The disk as a seam: every operation on files that vecdb makes goes through a `Disk`.
+
+`LocalDisk` is the real one. Tests wrap it to fail, to forget what was not synced, to kill the process at a named
+point, or to assert the order of operations. Only LMDB's own pages are written past it.
+
+Invariants: files are created exclusively (never overwritten) with mode 0600, directories with 0700; nothing is ever
+written through a map; links are not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from vecdb.errors import StorageFailed
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+Bytes = bytes | bytearray | memoryview
+
+
+class File(Protocol):
+    """An open file. Offsets and sizes are bytes."""
+
+    def read_at(self, size: int, offset: int) -> bytes: ...
+    def write_at(self, data: Bytes, offset: int) -> None: ...
+    def truncate(self, size: int) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """What the engine may do to files. Every failure is a StorageFailed that keeps its errno."""
+
+    def make_directory(self, path: Path) -> None: ...
+    def list(self, path: Path) -> list[str]: ...
+    def size(self, path: Path) -> int | None: ...
+    def create(self, path: Path) -> File: ...
+    def open(self, path: Path) -> File: ...
+    def map(self, path: Path, size: int) -> memoryview: ...
+    def sync_directory(self, path: Path) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def remove(self, path: Path) -> None: ...
+    def remove_directory(self, path: Path) -> None: ...
+    def reach(self, point: str, lsn: int = 0) -> None: ...
+
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and try again",
+    errno.EDQUOT: "the disk quota is used up; free some space and try again",
+    errno.EACCES: "permission denied; the user of this process must own the database directory",
+    errno.EPERM: "operation not permitted; the user of this process must own the database directory",
+    errno.EROFS: 'the file system is read-only; open the database with mode="r"',
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.EFBIG: "the file size limit of this process is reached; raise it (ulimit -f)",
+}
+
+
+@contextlib.contextmanager
+def failing(action: str, path: Path | str) -> Iterator[None]:
+    """Turns an OSError inside into a StorageFailed that says what was tried, on which file, and what to do."""
+    try:
+        yield
+    except StorageFailed:
+        raise
+    except OSError as error:
+        reason = REMEDIES.get(error.errno or 0, error.strerror or str(error))
+        raise StorageFailed(error.errno, f"cannot {action} {path}: {reason}") from error
+
+
+class LocalFile:
+    """A file of the local file system."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        parts: list[bytes] = []
+        with failing("read", self.path):
+            while size > 0 and (part := os.pread(self.descriptor, size, offset)):
+                parts.append(part)
+                size, offset = size - len(part), offset + len(part)
+        return b"".join(parts)
+
+    def write_at(self, data: Bytes, offset: int) -> None:
+        rest = memoryview(data).cast("B")
+        with failing("write", self.path):
+            while rest:
+                count = os.pwrite(self.descriptor, rest, offset)
+                rest, offset = rest[count:], offset + count
+
+    def truncate(self, size: int) -> None:
+        with failing("truncate", self.path):
+            os.ftruncate(self.descriptor, size)
+
+    def sync(self) -> None:
+        with failing("sync", self.path):
+            os.fdatasync(self.descriptor)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class LocalDisk:
+    """The file system of this machine."""
+
+    def make_directory(self, path: Path) -> None:
+        with failing("create the directory", path):
+            path.mkdir(mode=DIRECTORY_MODE)
+            path.chmod(DIRECTORY_MODE)  # whatever the umask
+
+    def list(self, path: Path) -> list[str]:
+        with failing("list", path):
+            return sorted(os.listdir(path))
+
+    def size(self, path: Path) -> int | None:
+        """Bytes of a regular file; None if there is none. A link or a directory in its place is refused."""
+        with failing("examine", path):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                return None
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file; vecdb follows no links")
+            return status.st_size
+
+    def create(self, path: Path) -> File:
+        with failing("create", path):
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, FILE_MODE)
+            os.fchmod(descriptor, FILE_MODE)
+            return LocalFile(path, descriptor)
+
+    def open(self, path: Path) -> File:
+        """Read-only. A pipe or device in its place does not block."""
+        with failing("open", path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return LocalFile(path, descriptor)
+
+    def map(self, path: Path, size: int) -> memoryview:
+        """The first `size` bytes, read-only, size > 0. The file must be at least as long: checked on the open file."""
+        file = self.open(path)
+        assert isinstance(file, LocalFile)
+        try:
+            with failing("map", path):
+                found = os.fstat(file.descriptor).st_size
+                if found != size:
+                    raise OSError(errno.EINVAL, f"it has {found} bytes instead of {size}")
+                return memoryview(mmap.mmap(file.descriptor, size, prot=mmap.PROT_READ))
+        finally:
+            file.close()
+
+    def sync_directory(self, path: Path) -> None:
+        with failing("sync the directory", path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        with failing("rename", source):
+            source.rename(target)
+
+    def remove(self, path: Path) -> None:
+        with failing("remove", path):
+            path.unlink()
+
+    def remove_directory(self, path: Path) -> None:
+        with failing("remove the directory", path):
+            path.rmdir()
+
+    def reach(self, point: str, lsn: int = 0) -> None:
+        """A named point of a protocol was reached. Tests kill the process here or check the order of events."""
+
+
+def remove_tree(disk: Disk, path: Path) -> None:
+    """Removes a directory made by vecdb, deepest first. What is gone already is skipped, so it can be run again."""
+    if path.is_symlink() or not path.is_dir():
+        if path.is_symlink() or path.exists():
+            disk.remove(path)
+        return
+    for name in disk.list(path):
+        remove_tree(disk, path / name)
+    disk.remove_directory(path)
+
+
+def write_file(disk: Disk, path: Path, data: Bytes) -> None:
+    """A new file, whole and synced; its directory is not."""
+    file = disk.create(path)
+    try:
+        file.write_at(data, 0)
+        file.sync()
+    finally:
+        file.close()

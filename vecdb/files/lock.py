@@ -1,0 +1,66 @@
+"""One writer: an exclusive flock on a permanent file. Its text only serves the message of the loser."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+
+from vecdb.errors import Locked
+from vecdb.files.disk import FILE_MODE, failing
+
+
+class WriterLock:
+    """Held from construction to `release`. The file is never removed; a dead process holds nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with failing("lock", path):
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            self.descriptor = os.open(path, flags, FILE_MODE)
+            try:
+                self._take()
+            except BaseException:
+                os.close(self.descriptor)
+                raise
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise Locked(self._message()) from error
+        if not os.path.samestat(os.fstat(self.descriptor), os.stat(self.path, follow_symlinks=False)):
+            raise Locked(f"{self.path} was replaced while it was being locked; open the database again")
+        os.fchmod(self.descriptor, FILE_MODE)
+        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, holder, 0)
+
+    def _message(self) -> str:
+        text = os.pread(self.descriptor, 4096, 0)
+        try:
+            holder = json.loads(text)
+            who = f"process {holder['pid']} on {holder['host']}"
+        except (ValueError, KeyError, TypeError):
+            who = "another process"
+        return (
+            f'{self.path.parent} is open for writing in {who}. Close it there, or open it here with mode="r", '
+            "which any number of processes may do."
+        )
+
+    def release(self) -> None:
+        if self.descriptor >= 0:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def abandon(self) -> None:
+        """In a forked child: drop the inherited descriptor without unlocking the parent's lock."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

@@ -1,0 +1,62 @@
+"""Every name in a database directory. Names are generated, never made from a user's string, and never reused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+SUPERBLOCK = "VECDB"
+LOCK = "LOCK"
+WAL_DIRECTORY = "wal"
+SEGMENT_DIRECTORY = "segments"
+TEMPORARY = ".tmp"
+
+_CATALOG = re.compile(r"catalog-(\d{1,10})")
+_WAL = re.compile(r"(\d{20})-([0-9a-f]{32})\.wal")
+_SEGMENT = re.compile(r"(\d{1,10})-(\d{1,10})")
+_INDEX = re.compile(r"index-(\d{1,10})")
+
+
+def catalog(generation: int) -> str:
+    return f"catalog-{generation}"
+
+
+def catalog_generation(name: str) -> int | None:
+    found = _CATALOG.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def wal(start_lsn: int, unique: bytes) -> str:
+    """`unique` is 16 random bytes: a name that was removed never comes back."""
+    return f"{start_lsn:020d}-{unique.hex()}.wal"
+
+
+def wal_start(name: str) -> int | None:
+    found = _WAL.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def segment(collection: int, number: int) -> str:
+    return f"{collection}-{number}"
+
+
+def segment_numbers(name: str) -> tuple[int, int] | None:
+    found = _SEGMENT.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def field_directory(number: int) -> str:
+    return f"field-{number}"
+
+
+def column_directory(number: int) -> Path:
+    return Path("columns") / str(number)
+
+
+def index_directory(field: int, number: int) -> Path:
+    return Path(field_directory(field)) / f"index-{number}"
+
+
+def index_number(name: str) -> int | None:
+    found = _INDEX.fullmatch(name)
+    return int(found[1]) if found else None

@@ -1,0 +1,308 @@
+"""The catalog: ordered tables of bytes with one writer and snapshot reads. The only commit point of a database.
+
+`Catalog` is the protocol, `LmdbCatalog` the real one, `MemoryCatalog` (in memory_catalog.py) its twin for tests.
+LMDB is opened fully synchronous, without a writable map. It never shrinks, and its map cannot grow under readers:
+`compact` answers both, by copying the live pages to the next generation in a larger map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import lmdb
+
+from vecdb.errors import Closed, Poisoned, StorageFailed
+from vecdb.files import names
+from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
+from vecdb.files.seams import Seams
+
+MAP_MIN = 1 << 30  # bytes of address space, not of disk
+MAP_FACTOR = 4
+READERS_MAX = 1024
+DATA = "data.mdb"
+
+
+class Table(enum.IntEnum):
+    """The tables of the catalog; the number is the first byte of the name of its LMDB database."""
+
+    DATABASE = 0
+    COLLECTIONS = 1
+    SEGMENTS = 2
+    FILES = 3
+    IDS = 4
+    RECORDS = 5
+    DELETIONS = 6
+
+
+class Reader(Protocol):
+    """One consistent picture of all tables, usable from any thread."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None: ...
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]: ...
+    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """Inside `write()`: all of it is committed, or none."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None: ...
+    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+    def put(self, table: Table, key: bytes, value: bytes) -> None: ...
+    def put_many(self, table: Table, items: list[tuple[bytes, bytes]]) -> None: ...
+    def delete(self, table: Table, key: bytes) -> None: ...
+
+
+class Catalog(Protocol):
+    @property
+    def generation(self) -> int: ...
+    def read(self) -> Reader: ...
+    def write(self) -> contextlib.AbstractContextManager[Writer]: ...
+    def compact(self) -> None: ...
+    def size(self) -> int: ...
+    def free_bytes(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class MapFull(Exception):
+    """The transaction did not fit the map and was aborted; `compact` makes room."""
+
+
+class _Generation:
+    """One LMDB environment. It lives until the catalog has left it and the last snapshot of it is closed."""
+
+    def __init__(self, environment: Any, databases: dict[Table, Any], path: Path) -> None:
+        self.environment, self.databases, self.path = environment, databases, path
+        self.lock = threading.Lock()
+        self.snapshots = 0
+        self.left = False
+
+    def enter(self) -> None:
+        with self.lock:
+            self.snapshots += 1
+
+    def leave(self, *, catalog: bool = False) -> None:
+        with self.lock:
+            self.left |= catalog
+            self.snapshots -= not catalog
+            if self.left and self.snapshots == 0:
+                self.environment.close()
+
+
+class LmdbReader:
+    """A read transaction. LMDB allows one thread at a time in it, hence the lock; it is held for microseconds."""
+
+    def __init__(self, generation: _Generation) -> None:
+        self.owner, self.lock = generation, threading.Lock()
+        generation.enter()
+        try:
+            self.transaction = generation.environment.begin()
+        except BaseException:
+            generation.leave()
+            raise
+        self.pid = os.getpid()
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        with self.lock:
+            value: bytes | None = self._open().get(key, db=self.owner.databases[table])
+        return value
+
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]:
+        with self.lock:
+            get, database = self._open().get, self.owner.databases[table]
+            return [get(key, db=database) for key in keys]
+
+    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Read whole at once, so that no cursor stays open between two calls."""
+        with self.lock:
+            return iter(list(_scan(self._open(), self.owner.databases[table], prefix)))
+
+    def _open(self) -> Any:
+        if self.transaction is None:
+            raise Closed("the database was closed; open it again")
+        return self.transaction
+
+    def close(self) -> None:
+        with self.lock:
+            transaction, self.transaction = self.transaction, None
+        if transaction is not None and self.pid == os.getpid():  # after a fork the parent owns the pages
+            transaction.abort()
+            self.owner.leave()
+
+    def __del__(self) -> None:
+        if getattr(self, "transaction", None) is not None:
+            self.close()
+
+
+def _scan(transaction: Any, database: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor(db=database) as cursor:
+        if not cursor.set_range(prefix):
+            return
+        for key, value in cursor:
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+
+class LmdbWriter:
+    def __init__(self, generation: _Generation, transaction: Any) -> None:
+        self.databases, self.transaction = generation.databases, transaction
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        value: bytes | None = self.transaction.get(key, db=self.databases[table])
+        return value
+
+    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(list(_scan(self.transaction, self.databases[table], prefix)))
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        self.transaction.put(key, value, db=self.databases[table])
+
+    def put_many(self, table: Table, items: list[tuple[bytes, bytes]]) -> None:
+        with self.transaction.cursor(db=self.databases[table]) as cursor:
+            cursor.putmulti(items)
+
+    def delete(self, table: Table, key: bytes) -> None:
+        self.transaction.delete(key, db=self.databases[table])
+
+
+class LmdbCatalog:
+    """The catalog in `directory/catalog-<generation>`. Holders of the writer's lock only may write or compact."""
+
+    def __init__(self, seams: Seams, directory: Path, generation: int, *, writable: bool, locked: bool = True) -> None:
+        self.seams, self.directory, self.number = seams, directory, generation
+        self.writable, self.locked = writable, locked
+        self.current = self._open(generation)
+
+    @property
+    def generation(self) -> int:
+        return self.number
+
+    def _open(self, generation: int) -> _Generation:
+        path = self.directory / names.catalog(generation)
+        size = self.seams.disk.size(path / DATA) or 0
+        try:
+            environment = lmdb.open(
+                str(path),
+                map_size=max(MAP_MIN, MAP_FACTOR * size),
+                readonly=not self.writable,
+                create=False,
+                lock=self.locked,
+                writemap=False,
+                max_dbs=len(Table),
+                max_readers=READERS_MAX,
+                mode=FILE_MODE,
+                meminit=False,
+                readahead=False,
+            )
+            if self.writable:
+                environment.reader_check()
+            databases = {table: environment.open_db(b"%d" % table, create=self.writable) for table in Table}
+        except lmdb.Error as error:
+            raise _translate(error, f"cannot open the catalog {path}") from error
+        return _Generation(environment, databases, path)
+
+    def read(self) -> Reader:
+        try:
+            return LmdbReader(self.current)
+        except lmdb.Error as error:
+            raise _translate(error, "cannot read the catalog") from error
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Writer]:
+        """One durable transaction. Inside, any exception aborts it; an error of the commit itself is Poisoned."""
+        try:
+            transaction = self.current.environment.begin(write=True)
+        except lmdb.Error as error:
+            raise _translate(error, "cannot begin a catalog transaction") from error
+        try:
+            yield LmdbWriter(self.current, transaction)
+        except lmdb.MapFullError as error:
+            transaction.abort()
+            raise MapFull from error
+        except lmdb.Error as error:
+            transaction.abort()
+            raise _translate(error, "cannot write the catalog") from error
+        except BaseException:
+            transaction.abort()
+            raise
+        try:
+            transaction.commit()
+        except lmdb.MapFullError as error:
+            raise MapFull from error
+        except lmdb.DiskError as error:
+            raise _translate(error, "cannot commit to the catalog") from error
+        except lmdb.Error as error:
+            raise Poisoned(f"a catalog commit ended in an unknown state ({error})") from error
+
+    def compact(self) -> None:
+        """Copies the live pages to the next generation and goes on there. The old one serves its snapshots."""
+        disk, old = self.seams.disk, self.current
+        target = self.directory / names.catalog(self.number + 1)
+        temporary = target.with_suffix(names.TEMPORARY)
+        remove_tree(disk, temporary)
+        disk.make_directory(temporary)
+        try:
+            old.environment.copy(str(temporary), compact=True)
+        except lmdb.Error as error:
+            remove_tree(disk, temporary)
+            raise _translate(error, "cannot copy the catalog") from error
+        self._sync_copy(temporary)
+        disk.reach("catalog:copied")
+        disk.rename(temporary, target)
+        disk.sync_directory(self.directory)
+        disk.reach("catalog:renamed")
+        self.current, self.number = self._open(self.number + 1), self.number + 1
+        old.leave(catalog=True)
+        remove_tree(disk, old.path)
+        disk.sync_directory(self.directory)
+
+    def _sync_copy(self, path: Path) -> None:
+        # LMDB neither syncs its copy nor asks for our mode.
+        data = path / DATA
+        data.chmod(FILE_MODE)
+        path.chmod(DIRECTORY_MODE)
+        file = self.seams.disk.open(data)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        self.seams.disk.sync_directory(path)
+
+    def size(self) -> int:
+        return self.seams.disk.size(self.current.path / DATA) or 0
+
+    def free_bytes(self) -> int:
+        """Bytes of pages that no live data uses."""
+        environment = self.current.environment
+        with environment.begin() as transaction:
+            used = 2
+            for database in (None, *self.current.databases.values()):
+                stat = transaction.stat(database) if database is not None else environment.stat()
+                used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+            page = environment.stat()["psize"]
+        return max(0, self.size() - int(used * page))
+
+    def close(self) -> None:
+        self.current.leave(catalog=True)
+
+
+def create_catalog(seams: Seams, directory: Path) -> None:
+    """An empty first generation, committed and synced."""
+    path = directory / names.catalog(1)
+    seams.disk.make_directory(path)
+    LmdbCatalog(seams, directory, 1, writable=True).close()
+    (path / DATA).chmod(FILE_MODE)
+    seams.disk.sync_directory(path)
+
+
+def _translate(error: Any, action: str) -> StorageFailed:
+    code = next((number for number in REMEDIES if os.strerror(number) in str(error)), 0)
+    reason = REMEDIES.get(code, str(error))
+    return StorageFailed(code, f"{action}: {reason}")

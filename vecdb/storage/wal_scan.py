@@ -1,0 +1,156 @@
+"""Reading the write-ahead log: R5 and R6 of recovery, and the tail that reading processes follow.
+
+    scan   every batch after `applied_lsn` in order, what the writer needs to go on, and whether the end was clean
+
+A first bad record is a torn tail, and is dropped, only in the last file and only beyond every byte that some record
+says was synced. Anywhere else it is damage, and nothing is opened. A read that fails is neither: it raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vecdb.errors import Corrupted, StorageFailed, UnsupportedFormat
+from vecdb.files import names
+from vecdb.files.disk import Disk
+from vecdb.files.record import (
+    BATCH,
+    CLOSE,
+    COMMIT,
+    FILE_FORMAT,
+    FILE_HEADER_SIZE,
+    FileHeader,
+    decode_file_header,
+    highest_synced,
+    read_records,
+)
+from vecdb.storage.wal import LogFile
+
+
+@dataclass(slots=True)
+class LoggedBatch:
+    """A whole batch as found, its payload still encoded."""
+
+    lsn: int
+    time_ns: int
+    payload: memoryview
+
+
+@dataclass(slots=True)
+class LogScan:
+    """What a scan found. `clean`: the last process closed the log, so its tail is durable."""
+
+    files: list[LogFile]
+    epoch: int
+    batches: list[LoggedBatch]
+    clean: bool
+    last_lsn: int
+    leftovers: list[Path]  # files that do not count: temporary, or of an older epoch
+
+
+def scan(disk: Disk, directory: Path, uuid: bytes, applied_lsn: int) -> LogScan:
+    """Reads the log of `directory`. Corrupted where acknowledged batches would be lost; nothing is changed."""
+    headers, leftovers = _headers(disk, directory, uuid)
+    epoch = max((header.epoch for _, header in headers), default=0)
+    current = sorted((h.start_lsn, p.name, p, h) for p, h in headers if h.epoch == epoch)
+    leftovers += [path for path, header in headers if header.epoch != epoch]
+    result = LogScan([], epoch, [], True, applied_lsn, leftovers)
+    for i, (start, _, path, header) in enumerate(current):
+        successor = current[i + 1][3] if i + 1 < len(current) else None
+        if not result.files and start > applied_lsn + 1:
+            raise Corrupted(path, 0, f"batches {applied_lsn + 1} to {start - 1} are missing from the log")
+        _read_file(disk, path, header, successor, applied_lsn, result)
+    return result
+
+
+def _headers(disk: Disk, directory: Path, uuid: bytes) -> tuple[list[tuple[Path, FileHeader]], list[Path]]:
+    found, leftovers = [], []
+    for name in disk.list(directory):
+        path = directory / name
+        if names.wal_start(name) is None:
+            leftovers.append(path)
+            continue
+        file = disk.open(path)
+        try:
+            header = decode_file_header(file.read_at(FILE_HEADER_SIZE, 0))
+        finally:
+            file.close()
+        # Files get their name after they are synced with their header, so a bad one is damage.
+        if header is None:
+            raise Corrupted(path, 0, "the header of the log file is damaged")
+        if isinstance(header, int):
+            raise UnsupportedFormat(header, FILE_FORMAT, FILE_FORMAT)
+        if header.uuid != uuid:
+            raise Corrupted(path, 0, "the log file belongs to another database")
+        found.append((path, header))
+    return found, leftovers
+
+
+def _read_file(
+    disk: Disk, path: Path, header: FileHeader, successor: FileHeader | None, applied_lsn: int, result: LogScan
+) -> None:
+    if successor is not None and successor.start_lsn <= applied_lsn + 1:
+        result.files.append(LogFile(path, header, successor.start_lsn - 1, successor.previous_length))
+        return
+    _check_chain(path, header, result)
+    size = disk.size(path)
+    if size is None:
+        raise StorageFailed(f"{path} vanished while the log was read; open the database again")
+    file = disk.open(path)
+    try:
+        data = memoryview(file.read_at(size, 0))
+    finally:
+        file.close()
+    lsn, end, closed = header.start_lsn - 1, FILE_HEADER_SIZE, False
+    for batch, batch_end, is_close in _batches(path, data, header):
+        end, closed = batch_end, is_close
+        if batch is None:
+            continue
+        if batch.lsn != lsn + 1:
+            raise Corrupted(path, end, f"batch {batch.lsn} follows batch {lsn}")
+        lsn = batch.lsn
+        if lsn > applied_lsn:
+            result.batches.append(batch)
+    _check_end(path, data, header, successor, end, lsn)
+    result.files.append(LogFile(path, header, lsn, end))
+    result.last_lsn = max(result.last_lsn, lsn)
+    result.clean = closed and end == len(data)
+
+
+def _check_chain(path: Path, header: FileHeader, result: LogScan) -> None:
+    if not result.files:
+        return
+    before = result.files[-1]
+    if header.start_lsn != before.last_lsn + 1 or header.previous != before.header.checksum:
+        raise Corrupted(path, 0, f"the log file does not follow {before.path.name}: a file is missing or was swapped")
+
+
+def _batches(path: Path, data: memoryview, header: FileHeader) -> Iterator[tuple[LoggedBatch | None, int, bool]]:
+    """(batch or None for a mark, end of the valid bytes, whether it is the closing record)."""
+    frames: list[memoryview] = []
+    for record in read_records(data, header.salt, FILE_HEADER_SIZE):
+        if record.kind != BATCH:
+            frames = []
+            yield None, record.end, record.kind == CLOSE
+            continue
+        frames.append(record.payload)
+        if record.flags & COMMIT:
+            payload = frames[0] if len(frames) == 1 else memoryview(b"".join(frames))
+            frames = []
+            yield LoggedBatch(record.lsn, record.time_ns, payload), record.end, False
+
+
+def _check_end(
+    path: Path, data: memoryview, header: FileHeader, successor: FileHeader | None, end: int, lsn: int
+) -> None:
+    """Decides whether what lies beyond `end` is a torn tail (fine) or damage (Corrupted)."""
+    if successor is not None:
+        if end != successor.previous_length:
+            raise Corrupted(
+                path, end, f"the log is damaged after batch {lsn}; {successor.previous_length} bytes were valid"
+            )
+        return
+    if end < len(data) and highest_synced(data, header.salt, FILE_HEADER_SIZE) > end:
+        raise Corrupted(path, end, f"the log is damaged after batch {lsn}, in a part that was on disk")
