@@ -1,0 +1,63 @@
+# Every target makes its own environment in .venv: Python 3.11 or newer and make are all that a machine needs.
+SHELL := /bin/bash
+VENV  := .venv
+BIN   := $(VENV)/bin
+# The results of a benchmark on this data: make bench DATA=path [PEERS=zvec,qdrant-edge,chroma,lancedb]
+DATA  ?=
+PEERS ?=
+KILLS ?= 200
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types rules crash warmup bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/package ## Write, search and reopen a database of real text, in under a minute
+	@$(BIN)/python -m vecdb demo $(DEMO)
+
+test: $(VENV)/develop ## Run the test suite on two processes (TESTS=path for a part)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+check: format lint types rules test ## Everything that a change must pass
+
+format: $(VENV)/develop ## Rewrite the sources in the one format
+	$(BIN)/ruff format .
+
+lint: $(VENV)/develop ## Check the format and the lint rules, change nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/develop ## Check the types, strictly
+	$(BIN)/mypy vecdb
+
+rules: $(VENV)/develop ## Check imports, sizes, exports, kernels and documents
+	$(BIN)/python -m pytest tests/rules
+
+crash: $(VENV)/develop ## Kill writers in full size (KILLS=200), some minutes
+	VECDB_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash --timeout 3600 $(TESTS)
+
+warmup: $(VENV)/package ## Compile the kernels ahead of time
+	@$(BIN)/python -m vecdb warmup
+
+bench: $(VENV)/package ## Measure on a data set (DATA=path), beside others (PEERS=zvec,qdrant-edge,chroma,lancedb)
+	@test -n "$(DATA)" || { echo "make bench DATA=path/to/data [PEERS=zvec,qdrant-edge,chroma,lancedb]" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.collection $(DATA) $(if $(PEERS),--peers $(PEERS))
+
+clean: ## Remove the environments, caches and build products
+	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp file per environment: remade only when pyproject.toml is newer. pip 25.1 is the first that knows --group.
+$(VENV)/package: pyproject.toml
+	@python=$$(.ci/find-python) && echo "Making the environment in $(VENV) with $$python" && $$python -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@echo "Installing vecdb and what it needs"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/develop: $(VENV)/package
+	@echo "Installing the tools for development"
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

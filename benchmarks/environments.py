@@ -1,0 +1,40 @@
+"""An environment for every engine that is measured beside vecdb, made on demand and kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.engines import PEERS
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ("numpy", "pyarrow")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+
+
+def python_of(engine: str) -> str:
+    """The interpreter that has `engine`: this one for vecdb, otherwise that of .venv-peers/<engine>."""
+    if engine == "vecdb":
+        return sys.executable
+    folder = ROOT / ".venv-peers" / engine
+    python, stamp = folder / "bin" / "python", folder / "installed"
+    if not stamp.exists():
+        print(f"installing {PEERS[engine]} in {folder}", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", PEERS[engine], *NEEDED], check=True)
+        stamp.touch()
+    return str(python)
+
+
+def version_of(engine: str) -> str:
+    distribution = PEERS.get(engine, "vecdb-engine")
+    program = f"import importlib.metadata as m; print(m.version({distribution!r}))"
+    done = subprocess.run([python_of(engine), "-c", program], capture_output=True, text=True, cwd=ROOT)
+    return done.stdout.strip() or "unknown"
+
+
+def environment(threads: int) -> dict[str, str]:
+    """One thread for searching. Builds may take `threads`, as every engine's own pool does anyway."""
+    return {**os.environ, **ONE_THREAD, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
