@@ -1,0 +1,221 @@
+"""Flat: block codes of every row, scanned under a bitset; the best are scored with float32. No training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from vecdb.index.base import (
+    NO_BITS,
+    NO_ROWS,
+    expect,
+    frozen,
+    kernel_inputs,
+    result_arrays,
+)
+from vecdb.kernels.blocks import BLOCK
+from vecdb.kernels.quantize import block_bytes, centre_of, encode_blocks
+from vecdb.kernels.scan import scan_codes, scan_exact
+from vecdb.options import Flat
+from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
+
+FLOAT_BITS = 32  # "code" of the rows themselves
+FLOAT_DIMS = 16  # up to here a float32 row is as short as its codes are useful
+BYTE_DIMS = 96  # below this 2-bit codes tell too few rows apart
+CHUNK_VALUES = 4 << 20  # vector values encoded between two calls of progress: a few milliseconds
+QUANTISER = {2: "rabitq-2-v1", 8: "rabitq-8-v1", FLOAT_BITS: "float32"}
+
+
+def code_bits(bits: int, dim: int) -> int:
+    """The code used for `dim` dimensions when the user asked for `bits`: 2, 8, or 32 for none at all."""
+    if dim <= FLOAT_DIMS:
+        return FLOAT_BITS
+    return 8 if dim < BYTE_DIMS else bits
+
+
+def pool_size(bits: int, k: int, rescore: int, rows: int) -> int:
+    """Rows to score exactly: as asked, else what loses no neighbour in practice."""
+    if rescore == 0:
+        rescore = max(200, 4 * k) if bits == 2 else max(30, k + k // 2)
+    return max(1, min(max(rescore, k), rows))
+
+
+def exact_pool(k: int, rows: int) -> int:
+    """Rows of a float32 scan to score in float64: k, and those that float32 may have put just behind."""
+    return max(1, min(k + k // 4 + 16, rows))
+
+
+def chunks(first: int, last: int, dim: int) -> list[tuple[int, int]]:
+    """first..last cut for encoding, so that progress is called often enough."""
+    step = max(BLOCK, CHUNK_VALUES // dim)
+    return [(start, min(start + step, last)) for start in range(first, last, step)]
+
+
+class Codes:
+    """Block codes with room for `capacity` rows, written by `encode` and read by scans."""
+
+    __slots__ = ("add", "bits", "centre", "codes", "scale")
+
+    def __init__(self, bits: int, capacity: int, dim: int, centre: AnyArray) -> None:
+        blocks = -(-capacity // BLOCK)
+        self.bits, self.centre = bits, frozen(centre)
+        self.codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
+        self.add, self.scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
+
+    def encode(self, matrix: Matrix, first: int, last: int) -> None:
+        inputs = kernel_inputs(matrix)
+        encode_blocks(self.bits, *inputs, self.centre, first, last, self.codes, self.add, self.scale)
+
+    def views(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
+        return frozen(self.codes), frozen(self.add), frozen(self.scale), self.centre
+
+
+class FlatIndex:
+    """See vecdb.options.Flat."""
+
+    kind: ClassVar[str] = "flat"
+
+    def __init__(self, matrix: Matrix, options: Flat, codes: tuple[AnyArray, AnyArray, AnyArray, AnyArray]) -> None:
+        self.matrix, self.options = matrix, options
+        self.bits = code_bits(options.bits, matrix.dim)
+        self._inputs = kernel_inputs(matrix)
+        self._codes = codes
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.bits, masked=True, graph=False)
+
+    @property
+    def indexed_rows(self) -> int:
+        return self.matrix.rows
+
+    @classmethod
+    def build(
+        cls, matrix: Matrix, options: Flat, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
+    ) -> Self:
+        bits = code_bits(options.bits, matrix.dim)
+        centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
+        codes = Codes(bits, matrix.rows if bits != FLOAT_BITS else 0, matrix.dim, centre)
+        if bits != FLOAT_BITS:
+            _encode(codes, matrix, 0, progress)
+        return cls(matrix, options, codes.views())
+
+    def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        old, rows = self.matrix.rows, matrix.rows
+        if self.bits == FLOAT_BITS or rows >= 2 * old:  # a centre of few rows would not suit the many
+            return type(self).build(matrix, self.options, progress=progress)
+        codes = Codes(self.bits, rows, matrix.dim, self._codes[3])
+        for mine, theirs in zip(codes.views()[:3], self._codes[:3], strict=True):
+            mine.base[: len(theirs)] = theirs  # type: ignore[index]
+        _encode(codes, matrix, old, progress)
+        return type(self)(matrix, self.options, codes.views())
+
+    def search(
+        self,
+        queries: F32,
+        k: int,
+        *,
+        allow: U64 | None = None,
+        rows: I32 | None = None,
+        ef: int | None = None,
+        rescore: int | None = None,
+        budget: int | None = None,
+        counters: I64 | None = None,
+    ) -> tuple[I32, F32]:
+        if rows is not None or self.bits == FLOAT_BITS:
+            return search_exact(self._inputs, queries, k, allow, rows, counters)
+        pool = pool_size(self.bits, k, rescore or self.options.rescore, self.matrix.rows)
+        return search_codes(self._inputs, self.bits, self._codes, self.matrix.rows, queries, k, pool, allow, counters)
+
+    def arrays(self) -> dict[str, AnyArray]:
+        return dict(zip(("codes", "add", "scale", "centre"), self._codes, strict=True))
+
+    def parameters(self) -> dict[str, Any]:
+        return {"quantiser": QUANTISER[self.bits], "rows": self.matrix.rows}
+
+    @classmethod
+    def from_arrays(
+        cls, matrix: Matrix, options: Flat, arrays: Mapping[str, AnyArray], parameters: Mapping[str, Any]
+    ) -> Self:
+        bits = code_bits(options.bits, matrix.dim)
+        wanted = {"quantiser": QUANTISER[bits], "rows": matrix.rows}
+        for name, value in wanted.items():
+            if parameters.get(name) != value:
+                raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
+        blocks = -(-matrix.rows // BLOCK) if bits != FLOAT_BITS else 0
+        codes = (
+            expect(arrays, "codes", np.uint8, (blocks, block_bytes(bits, matrix.dim))),
+            expect(arrays, "add", np.float32, (blocks * BLOCK,)),
+            expect(arrays, "scale", np.float32, (blocks * BLOCK,)),
+            expect(arrays, "centre", np.float32, (matrix.dim,)),
+        )
+        return cls(matrix, options, codes)
+
+    def check(self) -> None:
+        """Every code is valid; the factors must be numbers, or good rows would be lost."""
+        for name, values in (("add", self._codes[1]), ("scale", self._codes[2]), ("centre", self._codes[3])):
+            if not np.isfinite(values).all():
+                raise ValueError(f"array {name!r} holds a value that is not a number")
+
+
+def _encode(codes: Codes, matrix: Matrix, first: int, progress: Progress | None) -> None:
+    for start, end in chunks(first, matrix.rows, matrix.dim):
+        if progress is not None:
+            progress(start, matrix.rows)
+        codes.encode(matrix, start, end)
+    if progress is not None:
+        progress(matrix.rows, matrix.rows)
+
+
+def search_exact(
+    inputs: tuple[int, AnyArray, AnyArray],
+    queries: F32,
+    k: int,
+    allow: U64 | None,
+    rows: I32 | None,
+    counters: I64 | None,
+) -> tuple[I32, F32]:
+    """Exact search with float32 rows, of `rows` or of all; see Index.search."""
+    out = result_arrays(queries, k)
+    scan_exact(
+        *inputs,
+        0 if rows is None else 1,
+        NO_ROWS if rows is None else frozen(rows),
+        NO_BITS if allow is None else frozen(allow),
+        frozen(queries),
+        k,
+        exact_pool(k, len(inputs[1]) if rows is None else len(rows)),
+        *out,
+        np.zeros(4, np.int64) if counters is None else counters,
+    )
+    return out
+
+
+def search_codes(
+    inputs: tuple[int, AnyArray, AnyArray],
+    bits: int,
+    codes: tuple[AnyArray, AnyArray, AnyArray, AnyArray],
+    coded: int,
+    queries: F32,
+    k: int,
+    pool: int,
+    allow: U64 | None,
+    counters: I64 | None,
+) -> tuple[I32, F32]:
+    """Search by codes of the first `coded` rows and by float32 of the others; see Index.search."""
+    out = result_arrays(queries, k)
+    scan_codes(
+        bits,
+        *inputs,
+        *codes,
+        coded,
+        NO_BITS if allow is None else frozen(allow),
+        frozen(queries),
+        k,
+        pool,
+        *out,
+        np.zeros(4, np.int64) if counters is None else counters,
+    )
+    return out

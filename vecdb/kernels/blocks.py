@@ -1,0 +1,139 @@
+"""Scores of 32 code rows at a time, from the interleaved block layout.
+
+A block holds 32 rows: groups x [32 rows][4 bytes], where a group is 32 / bits dimensions and slot s of byte j of a
+row is dimension 4 * s + j of the group. So a 4-byte piece of the int8 query is broadcast against 16 rows, and no sum
+across a register is needed. One layout and one estimator (RaBitQ; Gao and Long, 2024 and 2025) for all precisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+
+from vecdb.kernels import emit
+from vecdb.kernels.emit import BYTES, FLOATS, I16, I32, I64, SUMS, WORDS
+from vecdb.kernels.jit import HAS_VNNI, kernel
+from vecdb.types import AnyArray
+
+BLOCK = 32  # rows of a block
+
+
+def _make_dot_block(bits: int, vnni: bool) -> Any:
+    """dot_block(codes, byte_offset, query, groups, out): out[:32] = sum over dimensions of code * query."""
+    slots = 8 // bits
+    step: Callable[..., Any] = emit.dot_step_vnni if vnni else emit.dot_step_generic
+
+    def twin(codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
+        block = codes.reshape(-1)[byte_offset : byte_offset + groups * 128].reshape(groups, BLOCK, 4)
+        pieces = query[: groups * 4 * slots].reshape(groups, slots, 1, 4).astype(np.int32)
+        levels = np.stack([(block >> np.uint8(s * bits)) & np.uint8((1 << bits) - 1) for s in range(slots)], 1)
+        out[:BLOCK] = (levels.astype(np.int32) * pieces).sum((0, 1, 3))
+
+    def level(builder: Any, values: Any, slot: int) -> Any:
+        if bits == 8:
+            return values
+        if slot:
+            moved = builder.lshr(builder.bitcast(values, WORDS), emit.constant(WORDS, slot * bits))
+            values = builder.bitcast(moved, BYTES)
+        return builder.and_(values, emit.constant(BYTES, (1 << bits) - 1))
+
+    def add_group(builder: Any, totals: list[Any], group: Any, piece: Any) -> None:
+        halves = [emit.load(builder, emit.forward(builder, group, 64 * h), BYTES) for h in range(2)]
+        for slot in range(slots):
+            four = emit.load(builder, emit.forward(builder, piece, 4 * slot), I32)
+            spread = builder.bitcast(emit.splat(builder, four, SUMS), BYTES)
+            for h in range(2):
+                cell = totals[2 * slot + h]
+                builder.store(step(builder, builder.load(cell), level(builder, halves[h], slot), spread), cell)
+
+    @emit.with_twin(twin)
+    def dot_block(typing_context: Any, codes: Any, byte_offset: Any, query: Any, groups: Any, out: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = emit.address(context, builder, signature.args[0], args[0], args[1])
+            question = emit.address(context, builder, signature.args[2], args[2])
+            result = emit.address(context, builder, signature.args[4], args[4])
+            # 2 * slots independent sums hide the latency of the multiply; the allocas become registers.
+            totals = [cgutils.alloca_once_value(builder, emit.constant(SUMS, 0)) for _ in range(2 * slots)]
+            with cgutils.for_range(builder, args[3]) as loop:
+                group = emit.forward(builder, code, builder.mul(loop.index, I64(128)))
+                piece = emit.forward(builder, question, builder.mul(loop.index, I64(4 * slots)))
+                add_group(builder, totals, group, piece)
+            for h in range(2):
+                value = builder.load(totals[h])
+                for slot in range(1, slots):
+                    value = builder.add(value, builder.load(totals[2 * slot + h]))
+                emit.store(builder, value, emit.forward(builder, result, 64 * h))
+            return context.get_dummy_value()
+
+        return types.void(codes, types.intp, query, types.intp, out), codegen
+
+    return dot_block
+
+
+dot_block_2, dot_block_8 = (_make_dot_block(bits, HAS_VNNI) for bits in (2, 8))
+
+
+@kernel
+def dot_block(bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
+    """out[:32] int32 = code . query for the 32 rows of the block at `byte_offset`; query int8, zero where padded."""
+    # One predictable branch per block: a factory with one kernel per width could not be cached.
+    if bits == 2:
+        dot_block_2(codes, np.intp(byte_offset), query, np.intp(groups), out)
+    else:
+        dot_block_8(codes, np.intp(byte_offset), query, np.intp(groups), out)
+
+
+def _score_block_twin(
+    dots: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+    first: int,
+    offset: np.float32,
+    query_scale: np.float32,
+    base: np.float32,
+    threshold: np.float32,
+    estimates: AnyArray,
+) -> np.uint64:
+    part = slice(int(first), int(first) + BLOCK)
+    values = np.float32(query_scale) * (dots[:BLOCK].astype(np.float32) + np.float32(offset)) * scale[part]
+    estimates[:BLOCK] = np.float32(base) + add[part] + values
+    below = np.flatnonzero(estimates[:BLOCK] < threshold)
+    return np.uint64(sum(1 << int(lane) for lane in below))
+
+
+@emit.with_twin(_score_block_twin)
+def score_block(
+    typing_context: Any,
+    dots: Any,
+    add: Any,
+    scale: Any,
+    first: Any,
+    offset: Any,
+    query_scale: Any,
+    base: Any,
+    threshold: Any,
+    estimates: Any,
+) -> Any:
+    """estimates[:32] = base + add + query_scale * scale * (dots + offset), rows `first` on; bits of those below."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        dot = emit.address(context, builder, signature.args[0], args[0])
+        plus, times = (emit.address(context, builder, signature.args[i], args[i], args[3], 4) for i in (1, 2))
+        result = emit.address(context, builder, signature.args[8], args[8])
+        shift, unit, start, limit = (emit.splat(builder, args[i], FLOATS) for i in (4, 5, 6, 7))
+        masks = []
+        for h in range(2):
+            plus_h, times_h = (emit.load(builder, emit.forward(builder, p, 64 * h), FLOATS) for p in (plus, times))
+            sums = builder.sitofp(emit.load(builder, emit.forward(builder, dot, 64 * h), SUMS), FLOATS)
+            value = builder.fmul(builder.fmul(unit, builder.fadd(sums, shift)), times_h)
+            value = builder.fadd(builder.fadd(start, plus_h), value)
+            emit.store(builder, value, emit.forward(builder, result, 64 * h))
+            masks.append(builder.zext(builder.bitcast(builder.fcmp_ordered("<", value, limit), I16), I64))
+        return builder.or_(masks[0], builder.shl(masks[1], I64(16)))
+
+    one = types.float32
+    return types.uint64(dots, add, scale, types.intp, one, one, one, one, estimates), codegen

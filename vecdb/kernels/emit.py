@@ -1,0 +1,111 @@
+"""Pieces of LLVM code that the intrinsics are put together from.
+
+Vector values cannot live in a Numba variable, so an intrinsic emits its whole loop. Loads and stores carry align=1:
+LLVM would assume the natural alignment of the vector, and fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from vecdb.kernels.jit import JIT_ON
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F32 = ir.FloatType()
+BYTES, WORDS, SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
+FLOATS = ir.VectorType(F32, 16)
+LINE = 64  # bytes of a cache line, and of a vector register
+
+# vpdpbusd takes vectors of bytes since LLVM 22, and took vectors of int32 before.
+VNNI_OPERAND = BYTES if llvm.llvm_version_info[0] >= 22 else SUMS
+
+
+def with_twin(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """The intrinsic that a code generator defines, or its plain Python `twin` when the JIT is off."""
+
+    def choose(generator: Callable[..., Any]) -> Any:
+        return intrinsic(generator) if JIT_ON else twin
+
+    return choose
+
+
+def address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any = None, item_bytes: int = 1) -> Any:
+    """Byte pointer to the data of an array, `offset` items further."""
+    data = builder.bitcast(context.make_array(array_type)(context, builder, array).data, I8.as_pointer())
+    return data if offset is None else builder.gep(data, [builder.mul(offset, I64(item_bytes))])
+
+
+def row_address(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
+    """Byte pointer to array[row] of a 2-D array."""
+    data = context.make_array(array_type)(context, builder, array)
+    stride = cgutils.unpack_tuple(builder, data.strides, array_type.ndim)[0]
+    return builder.gep(builder.bitcast(data.data, I8.as_pointer()), [builder.mul(row, stride)])
+
+
+def element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Pointer to array[index] of a 1-D array, in the array's own type."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def forward(builder: Any, pointer: Any, count: Any) -> Any:
+    return builder.gep(pointer, [count if isinstance(count, ir.Value) else I64(count)])
+
+
+def load(builder: Any, pointer: Any, kind: Any) -> Any:
+    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    value.align = 1
+    return value
+
+
+def store(builder: Any, value: Any, pointer: Any) -> None:
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer())).align = 1
+
+
+def constant(kind: Any, value: int) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def splat(builder: Any, value: Any, kind: Any) -> Any:
+    blank = ir.Constant(kind, ir.Undefined)
+    lanes = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(builder.insert_element(blank, value, I32(0)), blank, lanes)
+
+
+def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def prefetch_lines(builder: Any, start: Any, lines: Any) -> None:
+    with cgutils.for_range(builder, lines) as loop:
+        line = forward(builder, start, builder.mul(loop.index, I64(LINE)))
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [line, I32(0), I32(3), I32(1)])
+
+
+def dot_step_vnni(builder: Any, total: Any, codes: Any, query: Any) -> Any:
+    """total + the products of 64 unsigned codes and signed query bytes, summed by fours."""
+    operands = [total, builder.bitcast(codes, VNNI_OPERAND), builder.bitcast(query, VNNI_OPERAND)]
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", SUMS, operands)
+
+
+def dot_step_generic(builder: Any, total: Any, codes: Any, query: Any) -> Any:
+    """The same in plain LLVM; what is written here is recognised as vpmaddwd where the processor has it."""
+    codes, query, eight = builder.bitcast(codes, WORDS), builder.bitcast(query, WORDS), constant(WORDS, 8)
+    pairs = [
+        (builder.and_(codes, constant(WORDS, 255)), builder.ashr(builder.shl(query, eight), eight)),
+        (builder.lshr(codes, eight), builder.ashr(query, eight)),
+    ]
+    wide = ir.VectorType(I32, 32)
+    blank = ir.Constant(wide, ir.Undefined)
+    for left, right in pairs:
+        product = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
+        for first in (0, 1):
+            lanes = ir.Constant(SUMS, list(range(first, 32, 2)))
+            total = builder.add(total, builder.shuffle_vector(product, blank, lanes))
+    return total

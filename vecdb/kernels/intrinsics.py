@@ -1,0 +1,151 @@
+"""Single instructions that Numba does not offer: prefetch, bit scan, code dot products, atomics.
+
+Each is a module-level intrinsic, because a jitted closure over an intrinsic never hits the cache, and has a plain
+Python twin for NUMBA_DISABLE_JIT=1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from vecdb.kernels import emit
+from vecdb.kernels.emit import BYTES, I32, I64, LINE, SUMS
+from vecdb.kernels.jit import HAS_VNNI
+from vecdb.types import AnyArray
+
+UNROLLED_LINES = (1, 2, 4, 6, 8, 12, 16, 24)  # code row lengths that get straight code; others run in a loop
+
+
+def _nothing(*_: Any) -> None:
+    """A prefetch is a hint: without the compiler there is nothing to do."""
+
+
+@emit.with_twin(_nothing)
+def prefetch_row(typing_context: Any, array: Any, row: Any, lines: Any) -> Any:
+    """Ask for the first `lines` cache lines of array[row] of a 2-D array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit.prefetch_lines(builder, emit.row_address(context, builder, signature.args[0], args[0], args[1]), args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), codegen
+
+
+@emit.with_twin(_nothing)
+def prefetch_at(typing_context: Any, array: Any, byte_offset: Any, lines: Any) -> Any:
+    """Ask for `lines` cache lines from a byte offset of an array; an address past its end is harmless."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit.prefetch_lines(builder, emit.address(context, builder, signature.args[0], args[0], args[1]), args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), codegen
+
+
+def _lowest_bit_twin(word: int) -> int:
+    value = int(word)
+    return (value & -value).bit_length() - 1
+
+
+@emit.with_twin(_lowest_bit_twin)
+def lowest_bit(typing_context: Any, word: Any) -> Any:
+    """Index of the lowest set bit of a non-zero uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.uint64), codegen
+
+
+def _row_dot_twin(codes: AnyArray, row: int, query: AnyArray, lines: int) -> np.int32:
+    size = int(lines) * LINE
+    return np.int32(codes[row, :size].astype(np.int32) @ query[:size].astype(np.int32))
+
+
+@emit.with_twin(_row_dot_twin)
+def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -> Any:
+    """int32 sum of codes[row] * query over `lines` * 64 bytes; codes uint8 (n, stride), query int8 (stride,)."""
+    step = emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left = emit.row_address(context, builder, signature.args[0], args[0], args[1])
+        right = emit.address(context, builder, signature.args[2], args[2])
+        total = cgutils.alloca_once_value(builder, emit.constant(SUMS, 0))
+
+        def add_line(offset: Any) -> None:
+            pair = (emit.load(builder, emit.forward(builder, pointer, offset), BYTES) for pointer in (left, right))
+            builder.store(step(builder, builder.load(total), *pair), total)
+
+        done, other = builder.append_basic_block("dot.done"), builder.append_basic_block("dot.loop")
+        choice = builder.switch(args[3], other)
+        for count in UNROLLED_LINES:
+            block = builder.append_basic_block(f"dot.{count}")
+            choice.add_case(I64(count), block)
+            builder.position_at_end(block)
+            for line in range(count):
+                add_line(line * LINE)
+            builder.branch(done)
+        builder.position_at_end(other)
+        with cgutils.for_range(builder, args[3]) as loop:
+            add_line(builder.mul(loop.index, I64(LINE)))
+        builder.branch(done)
+        builder.position_at_end(done)
+        return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [builder.load(total)])
+
+    return types.int32(codes, types.intp, query, types.intp), codegen
+
+
+def _atomic_add_twin(array: AnyArray, index: int, value: Any) -> Any:
+    old = array[index]
+    array[index] += value
+    return old
+
+
+@emit.with_twin(_atomic_add_twin)
+def atomic_add(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index] += value in one step; returns what it held before. 1-D integer arrays."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = emit.element(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return array.dtype(array, types.intp, array.dtype), codegen
+
+
+def _compare_and_swap_twin(array: AnyArray, index: int, expected: Any, new: Any) -> bool:
+    held = bool(array[index] == expected)
+    if held:
+        array[index] = new
+    return held
+
+
+@emit.with_twin(_compare_and_swap_twin)
+def compare_and_swap(typing_context: Any, array: Any, index: Any, expected: Any, new: Any) -> Any:
+    """Set array[index] = new only if it holds `expected`; True when it did."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = emit.element(context, builder, signature.args[0], args[0], args[1])
+        return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], "acq_rel", "acquire"), 1)
+
+    return types.boolean(array, types.intp, array.dtype, array.dtype), codegen
+
+
+def _store_release_twin(array: AnyArray, index: int, value: Any) -> None:
+    array[index] = value
+
+
+@emit.with_twin(_store_release_twin)
+def store_release(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index] = value, visible only after every earlier write; 1-D int32 arrays."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = emit.element(context, builder, signature.args[0], args[0], args[1])
+        builder.store_atomic(args[2], pointer, "release", 4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen

@@ -1,0 +1,116 @@
+"""The only gate to the compiler: one decorator, one set of flags, one cache directory.
+
+Compiled kernels are kept in `<cache>/kernels-<hash>`, where <cache> is $VECDB_CACHE_DIR, $XDG_CACHE_HOME/vecdb or
+~/.cache/vecdb, and the hash covers every kernel source, numba, and the switches that change the code: Numba itself
+notices a change only in the file of the outermost function. Cache entries are pickles, so a directory that somebody
+else could write is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba import njit
+from numba.core import config
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Integer = int | np.integer[Any]  # a row number, of Python or of an array
+
+# No "nnan" and no "ninf": bare fastmath=True deletes the checks for NaN and infinity.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST_MATH}
+JIT_ON = not config.DISABLE_JIT
+_DECORATING = threading.Lock()
+
+
+def _host_has_vnni() -> bool:
+    """Whether code may use AVX-512 VNNI; not when another target or the generic path is asked for."""
+    if os.environ.get("VECDB_NO_VNNI") or config.CPU_NAME:
+        return False
+    features = llvm.get_host_cpu_features()
+    return bool(features.get("avx512vnni", False) and features.get("avx512bw", False))
+
+
+HAS_VNNI = _host_has_vnni()
+
+
+def _fingerprint() -> str:
+    """A hash of everything that decides what the kernels compile to, except what Numba's own key holds."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    switches = (numba.__version__, sys.version_info[:2], HAS_VNNI, config.BOUNDSCHECK, config.OPT)
+    digest.update(repr(switches).encode())
+    return digest.hexdigest()[:16]
+
+
+def _cache_root() -> Path:
+    if chosen := os.environ.get("VECDB_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "vecdb"
+
+
+def _distrust(path: Path) -> str | None:
+    """Why `path` must not hold executable cache entries, or None."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        return "belongs to another user"
+    if hasattr(os, "geteuid") and found.st_mode & 0o022:
+        return "can be written by other users"
+    if not os.access(path, os.W_OK | os.X_OK):
+        return "cannot be written"
+    return None
+
+
+def _open_cache() -> Path | None:
+    """The directory for compiled kernels, made if needed; None, after one warning, when there is none to trust."""
+    try:
+        root = _cache_root()
+        path = root / f"kernels-{_fingerprint()}"
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        reason = _distrust(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
+        path, reason = Path("the cache directory"), f"cannot be used ({error})"
+    if reason is None:
+        return path
+    warnings.warn(
+        f"{path} {reason}, so vecdb compiles its kernels in memory, again in every process. "
+        "Set VECDB_CACHE_DIR to a directory that only you can write.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+CACHE: Path | None = _open_cache() if JIT_ON else None
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` on its first call, without the GIL, cached on disk. Numba's own settings stay as they were."""
+    if CACHE is None:
+        return cast(Function, njit(**FLAGS)(function))
+    with _DECORATING:  # the locator is chosen while decorating, from these two settings
+        saved = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(CACHE), ""
+        try:
+            return cast(Function, njit(cache=True, **FLAGS)(function))
+        finally:
+            config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = saved

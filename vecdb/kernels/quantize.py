@@ -1,0 +1,153 @@
+"""Codes of vectors: RaBitQ levels of 2 or 8 bits in blocks for scans, one-scale int8 rows for graphs.
+
+RaBitQ (Gao and Long, SIGMOD 2024; extended, SIGMOD 2025): a residual r = x - centre becomes levels of a uniform grid,
+and the inner product with a query q' is estimated as factor * <levels, q'>, factor = |r|^2 / <r, levels>, which makes
+the estimate exact along r itself. Under cosine x is the vector times its inverse norm. With q' = q - centre:
+
+    L2       |q - x|^2 = |q'|^2            + |r|^2         - 2 <q', r>
+    COSINE   -cos      = -<q, centre>      - <centre, r>   -   <q', r>
+    DOT      -dot      =                                   -   <q, r>          (the centre is 0)
+             estimate  = base (of a query) + add (of a row) + scale (of a row) * <levels, q'>
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vecdb.kernels.blocks import BLOCK
+from vecdb.kernels.distance import COSINE, DOT, L2, squared_norm
+from vecdb.kernels.jit import kernel
+from vecdb.types import AnyArray
+
+# Width of a grid step for values of N(0, 1) at the least squared error.
+STEP_2, STEP_8 = np.float32(0.9957), np.float32(0.0308)
+TINY = np.float32(1e-30)
+
+
+def group_dims(bits: int) -> int:
+    """Dimensions of one group of a block."""
+    return 32 // bits
+
+
+def block_bytes(bits: int, dim: int) -> int:
+    """Bytes of one block of 32 rows; the dimensions are padded to whole groups."""
+    return -(-dim // group_dims(bits)) * 128
+
+
+@kernel
+def residual(
+    metric: int, vectors: AnyArray, inverse_norms: AnyArray, row: int, centre: AnyArray, out: AnyArray
+) -> np.float32:
+    """out[:dim] = vectors[row] (normalised under cosine) - centre; returns its squared length."""
+    unit = inverse_norms[row] if metric == COSINE else np.float32(1.0)
+    total = np.float32(0.0)
+    for j in range(vectors.shape[1]):
+        value = vectors[row, j] * unit - centre[j]
+        out[j] = value
+        total += value * value
+    return total
+
+
+@kernel
+def encode_blocks(
+    bits: int,
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    centre: AnyArray,
+    first: int,
+    last: int,
+    codes: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+) -> None:
+    """Write codes and factors of rows first..last-1; codes uint8 (blocks, block_bytes), add and scale float32."""
+    dim = vectors.shape[1]
+    slots = 8 // bits
+    groups = codes.shape[1] // 128
+    top = np.float32((1 << bits) - 1)
+    half = top * np.float32(0.5)
+    step = STEP_2 if bits == 2 else STEP_8
+    rest, levels = np.empty(dim, np.float32), np.zeros(groups * 4 * slots, np.uint8)
+    for row in range(first, last):
+        norm = residual(metric, vectors, inverse_norms, row, centre, rest)
+        per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
+        along, cross = np.float32(0.0), np.float32(0.0)
+        for j in range(dim):
+            level = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
+            level = min(max(level, np.float32(0.0)), top)
+            levels[j] = np.uint8(level)
+            along += rest[j] * (level - half)
+            cross += rest[j] * centre[j]
+        factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
+        write_factors(metric, row, norm, factor, cross, add, scale)
+        pack_levels(bits, levels, codes, row, groups)
+
+
+@kernel
+def write_factors(
+    metric: int, row: int, norm: np.float32, factor: np.float32, cross: np.float32, add: AnyArray, scale: AnyArray
+) -> None:
+    if metric == L2:
+        add[row], scale[row] = norm, np.float32(-2.0) * factor
+    else:
+        add[row], scale[row] = -cross, -factor
+
+
+@kernel
+def pack_levels(bits: int, levels: AnyArray, codes: AnyArray, row: int, groups: int) -> None:
+    """Write one row's levels into its lane of its block; no other lane is touched."""
+    slots = 8 // bits
+    block, lane = row // BLOCK, row % BLOCK
+    for group in range(groups):
+        for j in range(4):
+            byte = 0
+            for slot in range(slots):
+                byte |= int(levels[group * 4 * slots + 4 * slot + j]) << (slot * bits)
+            codes[block, group * 128 + lane * 4 + j] = np.uint8(byte)
+
+
+@kernel
+def quantise(values: AnyArray, count: int, out: AnyArray) -> tuple[np.float32, np.int64]:
+    """out[:count] int8 = values / scale, the largest becoming 127; returns (scale, sum of out)."""
+    largest, total = np.float32(0.0), np.int64(0)
+    for j in range(count):
+        largest = max(largest, abs(values[j]))
+    inverse = np.float32(127.0) / largest if largest > np.float32(0.0) else np.float32(0.0)
+    for j in range(count):
+        level = np.int8(np.rint(values[j] * inverse))
+        out[j] = level
+        total += np.int64(level)
+    return largest / np.float32(127.0), total
+
+
+@kernel
+def centre_query(
+    metric: int, queries: AnyArray, i: int, centre: AnyArray, out: AnyArray
+) -> tuple[np.float32, np.float32]:
+    """out[:dim] = q' of the table above; returns (base, 1 / |query| under cosine, else 1)."""
+    dim = queries.shape[1]
+    unit, base = np.float32(1.0), np.float32(0.0)
+    if metric == COSINE:
+        norm = squared_norm(queries, i)
+        unit = np.float32(1.0 / np.sqrt(norm)) if norm > 0.0 else np.float32(0.0)
+    for j in range(dim):
+        value = queries[i, j] * unit
+        moved = value - centre[j]
+        out[j] = moved
+        base += moved * moved if metric == L2 else value * centre[j]
+    if metric != L2:
+        base = -base
+    return base, unit
+
+
+def centre_of(metric: int, vectors: AnyArray, inverse_norms: AnyArray | None, sample: int = 16_384) -> AnyArray:
+    """float32 (dim,): the mean of (normalised) rows, from evenly spaced ones; zeros under dot."""
+    if metric == DOT or not len(vectors):
+        return np.zeros(vectors.shape[1], np.float32)
+    spaced = slice(0, None, max(1, len(vectors) // sample))
+    part = vectors[spaced]
+    if metric == COSINE:
+        assert inverse_norms is not None
+        part = part * inverse_norms[spaced, None]
+    return np.asarray(part.mean(0, dtype=np.float64).astype(np.float32))

@@ -1,0 +1,254 @@
+"""Scans of one segment: all rows by codes or by float32, or the rows of a filter.
+
+A scan of codes keeps the best `pool` rows by estimate and scores those exactly. Under a bitset each block of 32 rows
+is masked, and blocks without an allowed row are skipped. Several queries share a tile of blocks while it is in cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vecdb.kernels.blocks import BLOCK, dot_block, score_block
+from vecdb.kernels.distance import AHEAD, COSINE, estimate, inverse_norm, rescore
+from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
+from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.quantize import centre_query, quantise
+from vecdb.kernels.topk import keep_smallest, key_distance, pack_key
+from vecdb.types import AnyArray
+
+TILE_BYTES = 32_768  # codes that all queries of a batch score before the next are read
+GROUP = 64  # queries that share tiles; bounds the scratch of a batch
+BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
+ROW_TILE = 32  # rows of a float32 tile
+WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
+
+
+@kernel
+def allowed_rows(allow: AnyArray, block: int, rows: int) -> np.uint64:
+    """The 32 bits of a block: rows that exist and, unless `allow` is empty, are allowed."""
+    mask = WHOLE_BLOCK
+    if allow.shape[0] > 0:
+        mask = (allow[block >> 1] >> np.uint64(32 * (block & 1))) & WHOLE_BLOCK
+    left = rows - block * BLOCK
+    if left < BLOCK:
+        mask &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+    return mask
+
+
+@kernel
+def push(keys: AnyArray, count: int, key: np.int64, worst: np.int64, pool: int) -> tuple[int, np.int64]:
+    """Append a key below `worst`; thin a full buffer to `pool` keys. Returns (count, worst)."""
+    if key >= worst:
+        return count, worst
+    keys[count] = key
+    count += 1
+    if count == keys.shape[0]:
+        worst = keep_smallest(keys, count, pool)
+        count = pool
+    return count, worst
+
+
+@kernel
+def scan_blocks(
+    bits: int,
+    codes: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+    first: int,
+    last: int,
+    rows: int,
+    allow: AnyArray,
+    query: AnyArray,
+    unit: np.float32,
+    total: int,
+    base: np.float32,
+    keys: AnyArray,
+    count: int,
+    worst: np.int64,
+    pool: int,
+    ahead: int,
+    dots: AnyArray,
+    estimates: AnyArray,
+) -> tuple[int, np.int64]:
+    """Blocks first..last-1 against one query; returns (count, worst) of its buffer."""
+    stride = codes.shape[1]
+    groups, lines = stride // 128, stride // 64
+    offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
+    threshold = key_distance(worst)
+    for block in range(first, last):
+        mask = allowed_rows(allow, block, rows)
+        if mask == np.uint64(0):
+            continue
+        if ahead > 0:
+            prefetch_at(codes, np.intp((block + ahead) * stride), np.intp(lines))
+            prefetch_at(add, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
+            prefetch_at(scale, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
+        dot_block(bits, codes, block * stride, query, groups, dots)
+        below = score_block(
+            dots, add, scale, np.intp(block * BLOCK), offset, unit, base, np.float32(threshold), estimates
+        )
+        # While the buffer has never been full every row is taken, so that overflowed estimates are not lost.
+        if worst != NO_KEY:
+            mask &= below
+        while mask != np.uint64(0):
+            lane = lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+            keys[count] = pack_key(estimates[lane], block * BLOCK + lane)
+            count += 1
+        if count > keys.shape[0] - BLOCK:
+            worst = keep_smallest(keys, count, pool)
+            threshold, count = key_distance(worst), pool
+    return count, worst
+
+
+NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+@kernel
+def scan_codes(
+    bits: int,
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    codes: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+    centre: AnyArray,
+    coded: int,
+    allow: AnyArray,
+    queries: AnyArray,
+    k: int,
+    pool: int,
+    out_rows: AnyArray,
+    out_distances: AnyArray,
+    counters: AnyArray,
+) -> None:
+    """The k nearest allowed rows: rows below `coded` by codes, the others by float32, the best `pool` exactly.
+
+    vectors        float32 (n, dim); inverse_norms float32 (n,), empty unless the metric is cosine
+    codes          uint8 (blocks, block_bytes); add, scale float32 (blocks * 32,); centre float32 (dim,)
+    allow          uint64 bitset, empty to allow all;  queries float32 (q, dim)
+    pool           at least k; out_rows int32 (q, k), out_distances float32 (q, k); counters int64 (4,)
+    """
+    dim, stride, rows = queries.shape[1], codes.shape[1], vectors.shape[0]
+    blocks = (coded + BLOCK - 1) // BLOCK
+    tile = max(1, TILE_BYTES // stride)
+    size = min(GROUP, queries.shape[0])
+    padded = stride // 128 * (32 // bits)
+    moved, dots, estimates = np.empty(dim, np.float32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    asked, keys = np.zeros((size, padded), np.int8), np.empty((size, 2 * pool + 2 * BLOCK), np.int64)
+    units, bases, totals = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.int64)
+    counts, worsts, inverses = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    for start in range(0, queries.shape[0], GROUP):
+        here = min(GROUP, queries.shape[0] - start)
+        for i in range(here):
+            bases[i], inverses[i] = centre_query(metric, queries, start + i, centre, moved)
+            units[i], totals[i] = quantise(moved, dim, asked[i])
+            counts[i], worsts[i] = 0, NO_KEY
+        for first in range(0, blocks, tile):
+            last = min(first + tile, blocks)
+            for i in range(here):
+                ahead = BLOCKS_AHEAD if i == 0 and stride <= AHEAD_BYTES else 0
+                counts[i], worsts[i] = scan_blocks(
+                    bits,
+                    codes,
+                    add,
+                    scale,
+                    first,
+                    last,
+                    coded,
+                    allow,
+                    asked[i],
+                    units[i],
+                    totals[i],
+                    bases[i],
+                    keys[i],
+                    counts[i],
+                    worsts[i],
+                    pool,
+                    ahead,
+                    dots,
+                    estimates,
+                )
+        for i in range(here):
+            for row in range(coded, rows):
+                if is_allowed(allow, row):
+                    guess = estimate(metric, vectors, inverse_norms, row, queries, start + i, inverses[i])
+                    counts[i], worsts[i] = push(keys[i], counts[i], pack_key(guess, row), worsts[i], pool)
+            kept = finish(metric, vectors, queries, start + i, keys[i], counts[i], pool, k, out_rows, out_distances)
+            counters[2] += kept
+        counters[1] += here * rows
+
+
+@kernel
+def finish(
+    metric: int,
+    vectors: AnyArray,
+    queries: AnyArray,
+    i: int,
+    keys: AnyArray,
+    count: int,
+    pool: int,
+    k: int,
+    out_rows: AnyArray,
+    out_distances: AnyArray,
+) -> int:
+    """Thin a buffer to `pool` keys, score those exactly, write the k best; returns how many were scored."""
+    if count > pool:
+        keep_smallest(keys, count, pool)
+        count = pool
+    rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
+    return count
+
+
+@kernel
+def is_allowed(allow: AnyArray, row: Integer) -> bool:
+    """Whether the bit of `row` is set; an empty `allow` allows all."""
+    if allow.shape[0] == 0:
+        return True
+    return bool((allow[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
+
+
+@kernel
+def scan_exact(
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    gather: int,
+    rows: AnyArray,
+    allow: AnyArray,
+    queries: AnyArray,
+    k: int,
+    pool: int,
+    out_rows: AnyArray,
+    out_distances: AnyArray,
+    counters: AnyArray,
+) -> None:
+    """The k nearest rows by float32, the best `pool` of them exactly: of `rows` if `gather` is 1, else of all rows.
+
+    Shapes as in scan_codes; rows int32 (m,), ascending and within the vectors.
+    """
+    total = rows.shape[0] if gather else vectors.shape[0]
+    size = min(GROUP, queries.shape[0])
+    lines = (4 * vectors.shape[1] + 63) // 64
+    keys = np.empty((size, 2 * pool + BLOCK), np.int64)
+    counts, worsts, inverses = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    for start in range(0, queries.shape[0], GROUP):
+        here = min(GROUP, queries.shape[0] - start)
+        for i in range(here):
+            inverses[i] = inverse_norm(queries, start + i) if metric == COSINE else np.float32(1.0)
+            counts[i], worsts[i] = 0, NO_KEY
+        for first in range(0, total, ROW_TILE):
+            last = min(first + ROW_TILE, total)
+            for i in range(here):
+                for at in range(first, last):
+                    row = np.int64(rows[at]) if gather else np.int64(at)
+                    if i == 0 and gather and at + AHEAD < total:
+                        prefetch_row(vectors, np.intp(rows[at + AHEAD]), np.intp(lines))
+                    if is_allowed(allow, row):
+                        guess = estimate(metric, vectors, inverse_norms, row, queries, start + i, inverses[i])
+                        counts[i], worsts[i] = push(keys[i], counts[i], pack_key(guess, row), worsts[i], pool)
+        for i in range(here):
+            kept = finish(metric, vectors, queries, start + i, keys[i], counts[i], pool, k, out_rows, out_distances)
+            counters[2] += kept
+        counters[1] += here * total
