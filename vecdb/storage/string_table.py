@@ -1,0 +1,146 @@
+"""Many byte strings in two arrays, sorted, and found again by binary search without reading them all.
+
+A table is `data` (uint8, all strings one after the other) and `offsets` (int64, strings + 1). Strings compare as bytes;
+for UTF-8 that is the order of code points, which is Python's order of str.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecdb.types import I64, U8
+
+_BLOCK = 8  # bytes compared at once
+_SLICE = 256  # strings handled between two yields of the interpreter lock
+_SAMPLE = 64  # every so many strings one is kept in memory to narrow the search
+
+
+class StringTable:
+    """A sorted table without duplicates, borrowed from maps. Opening reads nothing."""
+
+    def __init__(self, data: U8, offsets: I64) -> None:
+        self._data, self._offsets = data, offsets
+        self._sample: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, position: int) -> bytes:
+        return self._data[self._offsets[position] : self._offsets[position + 1]].tobytes()
+
+    def check(self) -> None:
+        """Raises ValueError when an offset points outside the data."""
+        offsets = self._offsets
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(self._data) or bool((np.diff(offsets) < 0).any()):
+            raise ValueError("string offsets do not fit the string bytes")
+
+    def lower(self, text: bytes) -> int:
+        """The position of the first string >= text."""
+        low, high = self._narrow(text)
+        return bisect.bisect_left(self, text, low, high)
+
+    def upper(self, text: bytes) -> int:
+        """The position of the first string > text."""
+        position = self.lower(text)
+        return position + 1 if position < len(self) and self[position] == text else position
+
+    def prefixed(self, prefix: bytes) -> tuple[int, int]:
+        """The positions (first, past the last) of strings that start with `prefix`."""
+        stem = prefix.rstrip(b"\xff")
+        low = self.lower(prefix)
+        return (low, self.lower(stem[:-1] + bytes([stem[-1] + 1]))) if stem else (low, len(self))
+
+    def find(self, text: bytes) -> int:
+        """The position of `text`, or -1."""
+        position = self.lower(text)
+        return position if position < len(self) and self[position] == text else -1
+
+    def _narrow(self, text: bytes) -> tuple[int, int]:
+        sample = self._sample
+        if sample is None:
+            sample = self._sample = [self[position] for position in range(0, len(self), _SAMPLE)]
+        block = bisect.bisect_left(sample, text)
+        return max(0, (block - 1) * _SAMPLE), min(len(self), block * _SAMPLE + 1)
+
+
+def join(strings: Sequence[bytes]) -> tuple[U8, I64]:
+    """(data, offsets) of strings in the given order; yields the interpreter lock between slices."""
+    lengths = np.zeros(len(strings) + 1, np.int64)
+    pieces: list[bytes] = []
+    for first in range(0, len(strings), _SLICE):
+        part = strings[first : first + _SLICE]
+        lengths[first + 1 : first + len(part) + 1] = [len(text) for text in part]
+        pieces.append(b"".join(part))
+        time.sleep(0)
+    offsets = np.cumsum(lengths)
+    return _concatenate(pieces, int(offsets[-1])), offsets
+
+
+def take(data: U8, offsets: I64, order: NDArray[np.integer]) -> tuple[U8, I64]:
+    """(data, offsets) of the strings at the positions `order`."""
+    starts, ends = offsets[:-1][order], offsets[1:][order]
+    result = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(ends - starts, out=result[1:])
+    source = memoryview(np.ascontiguousarray(data)).cast("B")
+    pieces: list[bytes] = []
+    for first in range(0, len(order), _SLICE):
+        bounds = zip(starts[first : first + _SLICE].tolist(), ends[first : first + _SLICE].tolist(), strict=True)
+        pieces.append(b"".join([source[start:end] for start, end in bounds]))
+        time.sleep(0)
+    return _concatenate(pieces, int(result[-1])), result
+
+
+def sort(data: U8, offsets: I64) -> tuple[I64, I64, int]:
+    """(order, rank, distinct): positions in ascending order, and each string's number among the distinct ones.
+
+    A radix sort from the left, eight bytes a pass over the strings that are still tied, all of it in NumPy so that
+    searches run meanwhile. Passes = longest common prefix / 8.
+    """
+    count = len(offsets) - 1
+    padded = np.zeros(len(data) + _BLOCK, np.uint8)
+    padded[: len(data)] = data
+    windows = np.ndarray((len(data) + 1,), ">u8", padded, strides=(1,))
+    order = np.arange(count)
+    group = np.zeros(count, np.int64)  # group[i]: position in `order` where the ties of order[i] begin
+    tied = np.arange(count)  # positions in `order` not settled yet
+    depth = 0
+    while len(tied):
+        strings = order[tied]
+        left = np.clip(offsets[strings + 1] - offsets[strings] - depth, 0, _BLOCK + 1)
+        words = _words(windows, offsets[strings] + depth, left)
+        by = np.lexsort((left, words, group[tied]))
+        order[tied] = strings[by]
+        words, left, groups = words[by], left[by], group[tied]
+        new = np.ones(len(tied), np.bool_)
+        new[1:] = (words[1:] != words[:-1]) | (left[1:] != left[:-1]) | (groups[1:] != groups[:-1])
+        group[tied] = tied[np.maximum.accumulate(np.where(new, np.arange(len(tied)), 0))]
+        shared = ~new
+        shared[:-1] |= ~new[1:]
+        tied = tied[shared & (left > _BLOCK)]
+        depth += _BLOCK
+    rank = np.empty(count, np.int64)
+    first = group == np.arange(count)
+    rank[order] = np.cumsum(first) - 1
+    return order, rank, int(first.sum())
+
+
+def _words(windows: NDArray[np.uint64], starts: I64, left: I64) -> NDArray[np.uint64]:
+    """The next eight bytes of each string as a big-endian number, zeros beyond its end."""
+    words = windows[np.minimum(starts, len(windows) - 1)].astype(np.uint64)
+    used = np.minimum(left, _BLOCK).astype(np.uint64)
+    masks = ~np.append(np.uint64(0xFFFFFFFFFFFFFFFF) >> (np.arange(8, dtype=np.uint64) * np.uint64(8)), np.uint64(0))
+    return np.asarray(words & masks[used])
+
+
+def _concatenate(pieces: Sequence[bytes], size: int) -> U8:
+    data = np.empty(size, np.uint8)
+    position = 0
+    for piece in pieces:
+        data[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
+        position += len(piece)
+    return data
