@@ -1,0 +1,87 @@
+"""The command line: `vecdb demo`, `vecdb info`, `vecdb warmup`.
+
+Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vecdb import __version__
+from vecdb.errors import VecdbError
+
+RECORDS = 30_000
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="vecdb", description="The vector database that you import: its command line.")
+    top.add_argument("--version", action="version", version=f"vecdb {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="write, search, close and reopen a database of real text",
+        description="Makes a database of the docstrings on this machine, searches it by text, with filters and "
+        "without, closes it, opens it again and checks that everything is there.",
+    )
+    demo.add_argument("--path", type=Path, help="keep the database in this directory (default: a temporary one)")
+    demo.add_argument("--model", help="embed with this sentence-transformers model instead of the built-in embedder")
+    demo.add_argument("--records", type=positive, default=RECORDS, help=f"at most this many (default: {RECORDS:,})")
+
+    info = commands.add_parser(
+        "info",
+        help="what is in a database",
+        description="Opens a database read-only, beside a writer if there is one, and shows what it holds.",
+    )
+    info.add_argument("path", type=Path, help="the directory of the database")
+    info.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+    commands.add_parser(
+        "warmup",
+        help="compile the kernels ahead of time",
+        description="Compiles every kernel and keeps the result in the cache, once per machine, so that no program "
+        "waits for it later.",
+    )
+    return top
+
+
+def run(given: argparse.Namespace) -> None:
+    # Each command is imported when it is asked for: `vecdb info` need not load the demo.
+    if given.command == "demo":
+        from vecdb.cli.demo import demo
+
+        demo(given.path, given.model, given.records)
+    elif given.command == "info":
+        from vecdb.cli.info import info
+
+        info(given.path, given.json)
+    else:
+        from vecdb.cli.warmup import warmup
+
+        warmup()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    try:
+        run(given)
+    except VecdbError as error:
+        print(f"vecdb: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not a failure; nothing more may be written to stdout.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
