@@ -52,12 +52,12 @@ clean: ## Remove the environments, caches and build products
 # A stamp file per environment: remade only when pyproject.toml is newer. pip 25.1 is the first that knows --group.
 $(VENV)/package: pyproject.toml
 	@python=$$(.ci/find-python) && echo "Making the environment in $(VENV) with $$python" && $$python -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
 	@echo "Installing vecdb and what it needs"
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install -qq --editable .
 	@touch $@
 
 $(VENV)/develop: $(VENV)/package
 	@echo "Installing the tools for development"
-	@$(BIN)/python -m pip install --quiet --group dev
+	@$(BIN)/python -m pip install -qq --group dev
 	@touch $@

@@ -27,6 +27,8 @@ BATCH = 1000
 WANTED_RECALL = 0.99
 TUNING = 200  # queries that choose the effort
 WARM = 50
+BUDGET_S = 10.0  # of one row of the table; a slow engine answers fewer queries in it, at least LEAST
+LEAST = 50
 
 
 def build(engine: Engine, data: Dataset, path: Path) -> dict[str, Any]:
@@ -73,22 +75,31 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 def ask_all(
     engine: Engine, queries: Any, where: Any, ef: int | None, warm: int = WARM
-) -> tuple[list[Any], list[float]]:
-    """The results of the queries and the seconds of each, after `warm` searches that do not count."""
+) -> tuple[list[list[str]], list[float]]:
+    """The ids that each query found and its seconds, after `warm` searches that do not count.
+
+    Queries stop, after LEAST of them, when BUDGET_S is used up.
+    """
     for query in queries[:warm]:
         engine.search(query, K, where, ef)
-    results, seconds = [], []
+    results: list[list[str]] = []
+    seconds: list[float] = []
+    first = time.perf_counter()
     for query in queries:
         begin = time.perf_counter()
-        results.append(engine.search(query, K, where, ef))
-        seconds.append(time.perf_counter() - begin)
+        ids, _ = engine.search(query, K, where, ef)
+        end = time.perf_counter()
+        seconds.append(end - begin)
+        results.append(ids)
+        if len(seconds) >= LEAST and end - first > BUDGET_S:
+            break
     return results, seconds
 
 
 def tune(engine: Engine, data: Dataset, where: Any, kth: Any, k: int) -> int | None:
     """The least effort that reaches the wanted recall on the first queries, or the greatest there is."""
     for ef in engine.efs:
-        found = [engine.search(query, K, where, ef)[0] for query in data.queries[:TUNING]]
+        found, _ = ask_all(engine, data.queries[:TUNING], where, ef, warm=0)
         if data.recall(found, kth[:TUNING], k) >= WANTED_RECALL:
             break
     return ef
@@ -105,8 +116,9 @@ def search(engine: Engine, data: Dataset, path: Path) -> dict[str, Any]:
         results, seconds = ask_all(engine, data.queries, where, ef)
         filters[name] = {
             "share": float(matching.mean()),
-            "recall": data.recall([ids for ids, _ in results], kth, k),
+            "recall": data.recall(results, kth, k),
             **percentiles(seconds),
+            "queries": len(seconds),
             "cold_ms": cold * 1e3,
             "ef": ef,
             "plan": engine.plan(data.queries[0], K, where, ef),
