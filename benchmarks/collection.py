@@ -48,7 +48,7 @@ class Measurements:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            env=environment(os.cpu_count() or 1),
+            env=environment(searching=name in ("start", "search")),
         )
         if done.returncode != 0:
             raise RuntimeError(f"{self.engine}, {name}: {done.stderr.strip()[-2000:]}")

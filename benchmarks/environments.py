@@ -11,7 +11,8 @@ from benchmarks.engines import PEERS
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("numpy", "pyarrow")
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(THREADS, "1")
 
 
 def python_of(engine: str) -> str:
@@ -35,6 +36,6 @@ def version_of(engine: str) -> str:
     return done.stdout.strip() or "unknown"
 
 
-def environment(threads: int) -> dict[str, str]:
-    """One thread for searching. Builds may take `threads`, as every engine's own pool does anyway."""
-    return {**os.environ, **ONE_THREAD, "NUMBA_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+def environment(searching: bool) -> dict[str, str]:
+    """One thread for phases that only search; builds may take what the engine takes by itself."""
+    return {**os.environ, **(ONE_THREAD if searching else {}), "PYTHONPATH": str(ROOT)}
