@@ -22,6 +22,7 @@ from vecdb.types import AnyArray
 # Width of a grid step for values of N(0, 1) at the least squared error.
 STEP_2, STEP_8 = np.float32(0.9957), np.float32(0.0308)
 TINY = np.float32(1e-30)
+CLIP = 0.9999  # share of values that one-scale codes hold without clipping
 
 
 def group_dims(bits: int) -> int:
@@ -151,3 +152,73 @@ def centre_of(metric: int, vectors: AnyArray, inverse_norms: AnyArray | None, sa
         assert inverse_norms is not None
         part = part * inverse_norms[spaced, None]
     return np.asarray(part.mean(0, dtype=np.float64).astype(np.float32))
+
+
+@kernel
+def quantise_with(scale: np.float32, values: AnyArray, count: int, out: AnyArray) -> np.int64:
+    """out[:count] int8 = values / scale, clipped to 127 either way; returns the sum of out."""
+    total = np.int64(0)
+    inverse = np.float32(1.0) / scale
+    for j in range(count):
+        level = np.int8(max(min(np.float32(np.rint(values[j] * inverse)), np.float32(127.0)), np.float32(-127.0)))
+        out[j] = level
+        total += np.int64(level)
+    return total
+
+
+@kernel
+def encode_rows(
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    centre: AnyArray,
+    scale: np.float32,
+    first: int,
+    last: int,
+    codes: AnyArray,
+    bias: AnyArray,
+    offsets: AnyArray,
+) -> None:
+    """One-scale codes of rows first..last-1: codes uint8 (n, stride) = level + 128, bias and offsets int32 (n,).
+
+    bias     half the squared length of the levels, 0 under dot: bias - level . query orders like the distance
+    offsets  128 * the sum of the levels: what the + 128 of another row adds to a product with this one
+
+    A zero vector under cosine is as far from everything as an orthogonal one, so it takes the place of the centre with
+    a bias that makes up the difference for a typical query.
+    """
+    dim, rest, levels = vectors.shape[1], np.empty(vectors.shape[1], np.float32), np.zeros(vectors.shape[1], np.int8)
+    middle = np.float32(0.0)
+    for j in range(dim):
+        middle += centre[j] * centre[j]
+    for row in range(first, last):
+        residual(metric, vectors, inverse_norms, row, centre, rest)
+        zero = metric == COSINE and inverse_norms[row] == np.float32(0.0)
+        if zero:
+            rest[:] = np.float32(0.0)
+        total = quantise_with(scale, rest, dim, levels)
+        norm = np.int64(0)
+        for j in range(dim):
+            codes[row, j] = np.uint8(np.int32(levels[j]) + np.int32(128))
+            norm += np.int64(np.int32(levels[j]) * np.int32(levels[j]))
+        for j in range(dim, codes.shape[1]):
+            codes[row, j] = np.uint8(128)
+        if zero:
+            norm = np.int64(min((np.float32(1.0) + middle) / (scale * scale), np.float32(1e9)))
+        bias[row] = np.int32(0) if metric == DOT else np.int32(norm // 2)
+        offsets[row] = np.int32(np.int64(128) * total)
+
+
+def scale_of(
+    metric: int, vectors: AnyArray, inverse_norms: AnyArray | None, centre: AnyArray, sample: int = 8192
+) -> float:
+    """The step of one-scale codes: nearly all values of evenly spaced rows fit into 127 steps."""
+    if not len(vectors):
+        return 1.0
+    spaced = slice(0, None, max(1, len(vectors) // sample))
+    part = vectors[spaced]
+    if metric == COSINE:
+        assert inverse_norms is not None
+        part = part * inverse_norms[spaced, None]
+    largest = float(np.quantile(np.abs(part - centre), CLIP))
+    return float(np.float32(largest / 127)) or 1.0

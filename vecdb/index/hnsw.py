@@ -1,0 +1,202 @@
+"""HNSW: a navigable small-world graph, walked with int8 codes, decided with float32 vectors."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from vecdb.index import graph_builder
+from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.flat import search_exact
+from vecdb.index.graph_builder import LINE, Graph
+from vecdb.kernels.graph import NO_LIMIT, search_graph
+from vecdb.kernels.quantize import centre_of, scale_of
+from vecdb.options import HNSW
+from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
+
+QUANTISER = "int8-one-scale-v1"
+EPOCH_LIMIT = (1 << 31) - 1
+REBUILD_GROWTH = 8  # an index that grows more at once is built anew, with levels and a centre of its own
+GRAPH_ARRAYS = ("codes", "bias", "offsets", "levels", "links", "upper", "centre")
+
+
+class Visited:
+    """Reusable marks of one walk at a time: a row was met if its stamp is the epoch."""
+
+    __slots__ = ("epoch", "stamps")
+
+    def __init__(self, rows: int) -> None:
+        self.stamps = np.zeros(rows, np.int32)
+        self.epoch = 0
+
+    def room_for(self, walks: int) -> None:
+        if self.epoch + walks >= EPOCH_LIMIT:
+            self.stamps[:] = 0
+            self.epoch = 0
+
+
+class HnswIndex:
+    """See vecdb.options.HNSW."""
+
+    kind: ClassVar[str] = "hnsw"
+
+    def __init__(self, matrix: Matrix, options: HNSW, graph: Graph, seed: int) -> None:
+        self.matrix, self.options, self.graph, self.seed = matrix, options, graph, seed
+        self._inputs = kernel_inputs(matrix)
+        arrays = (graph.codes, graph.bias, graph.links, graph.upper, graph.first_upper(), graph.centre)
+        self._fixed: Any = (
+            *self._inputs[:2],
+            *(frozen(array) for array in arrays),
+            np.float32(graph.scale),
+            graph.entry,
+            graph.top,
+        )
+        self._visited: deque[Visited] = deque()  # one per concurrent search, kept for the next
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(self.kind, self.matrix.rows, self.matrix.dim, 8, masked=False, graph=True)
+
+    @property
+    def indexed_rows(self) -> int:
+        return self.matrix.rows
+
+    @classmethod
+    def build(
+        cls, matrix: Matrix, options: HNSW, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
+    ) -> Self:
+        centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
+        scale = scale_of(matrix.metric, matrix.vectors, matrix.inverse_norms, centre)
+        levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed)
+        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, centre, scale)
+        return cls._filled(matrix, options, graph, 0, seed, threads, progress)
+
+    def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        if matrix.rows > REBUILD_GROWTH * self.matrix.rows:
+            return type(self).build(matrix, self.options, seed=self.seed, threads=threads, progress=progress)
+        graph = graph_builder.extended(self.graph, matrix.rows, matrix.dim, self.options.m, self.seed)
+        return self._filled(matrix, self.options, graph, self.matrix.rows, self.seed, threads, progress)
+
+    @classmethod
+    def _filled(
+        cls,
+        matrix: Matrix,
+        options: HNSW,
+        graph: Graph,
+        first: int,
+        seed: int,
+        threads: int,
+        progress: Progress | None,
+    ) -> Self:
+        if matrix.rows > first:
+            graph_builder.encode(graph, matrix, first, progress)
+            graph_builder.insert(graph, first, options.ef_construction, max(1, threads), progress)
+        return cls(matrix, options, graph, seed)
+
+    def search(
+        self,
+        queries: F32,
+        k: int,
+        *,
+        allow: U64 | None = None,
+        rows: I32 | None = None,
+        ef: int | None = None,
+        rescore: int | None = None,
+        budget: int | None = None,
+        counters: I64 | None = None,
+    ) -> tuple[I32, F32]:
+        if rows is not None or self.matrix.rows == 0:
+            return search_exact(self._inputs, queries, k, allow, rows, counters)
+        out = result_arrays(queries, k)
+        width = max(ef or self.options.ef, k)
+        pool = min(max(rescore or max(k + 10, k + k // 2), k), width)
+        visited = self._take(len(queries))
+        try:
+            visited.epoch = search_graph(
+                *self._fixed,
+                NO_BITS if allow is None else frozen(allow),
+                frozen(queries),
+                k,
+                width,
+                pool,
+                NO_LIMIT if budget is None else np.int64(budget),
+                visited.stamps,
+                visited.epoch,
+                *out,
+                np.zeros(4, np.int64) if counters is None else counters,
+            )
+        finally:
+            self._visited.append(visited)
+        return out
+
+    def _take(self, walks: int) -> Visited:
+        try:
+            visited = self._visited.pop()
+        except IndexError:  # all are in use
+            visited = Visited(self.matrix.rows)
+        visited.room_for(walks)
+        return visited
+
+    def arrays(self) -> dict[str, AnyArray]:
+        return {name: getattr(self.graph, name) for name in GRAPH_ARRAYS}
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "quantiser": QUANTISER,
+            "rows": self.matrix.rows,
+            "scale": float(self.graph.scale),
+            "entry": self.graph.entry,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, matrix: Matrix, options: HNSW, arrays: Mapping[str, AnyArray], parameters: Mapping[str, Any]
+    ) -> Self:
+        rows, m = matrix.rows, options.m
+        for name, value in (("quantiser", QUANTISER), ("rows", rows)):
+            if parameters.get(name) != value:
+                raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
+        entry, scale = int(parameters["entry"]), float(parameters["scale"])
+        if not (0 <= entry < max(rows, 1) and scale > 0 and np.isfinite(scale)):
+            raise ValueError(f"entry {entry} or scale {scale} is out of range")
+        levels = expect(arrays, "levels", np.uint8, (rows,))
+        graph = Graph(
+            expect(arrays, "codes", np.uint8, (rows, -(-matrix.dim // LINE) * LINE)),
+            expect(arrays, "bias", np.int32, (rows,)),
+            expect(arrays, "offsets", np.int32, (rows,)),
+            levels,
+            expect(arrays, "links", np.int32, (rows, 2 * m)),
+            expect(arrays, "upper", np.int32, (int(levels.sum(dtype=np.int64)), m)),
+            expect(arrays, "centre", np.float32, (matrix.dim,)),
+            scale,
+            entry,
+        )
+        return cls(matrix, options, graph, int(parameters.get("seed", 0)))
+
+    def check(self) -> None:
+        """Ids, row ends, levels and the entry; ValueError says what is damaged."""
+        graph, rows = self.graph, self.matrix.rows
+        if rows and int(graph.levels.max()) > graph.top:
+            raise ValueError("the entry is not on the highest level")
+        if not np.isfinite(graph.centre).all():
+            raise ValueError("array 'centre' holds a value that is not a number")
+        owners = np.repeat(np.arange(rows), graph.levels)
+        for name, links, nodes in (("links", graph.links, np.arange(rows)), ("upper", graph.upper, owners)):
+            check_links(name, links, nodes, rows)
+        level = np.concatenate([np.arange(1, top + 1) for top in graph.levels[graph.levels > 0]] or [np.empty(0, int)])
+        used = graph.upper >= 0
+        if (graph.levels[graph.upper[used]] < np.repeat(level, used.sum(1))).any():
+            raise ValueError("array 'upper' links to a node that is not on that level")
+
+
+def check_links(name: str, links: I32, nodes: AnyArray, rows: int) -> None:
+    if links.size and (links.min() < -1 or links.max() >= rows):
+        raise ValueError(f"array {name!r} holds an id outside the {rows} rows")
+    if (links == nodes[:, None]).any():
+        raise ValueError(f"array {name!r} links a node to itself")
+    if ((links[:, 1:] >= 0) & (links[:, :-1] < 0)).any():
+        raise ValueError(f"array {name!r} has a row with a gap")

@@ -1,0 +1,60 @@
+"""Compile, or load from the cache, every kernel of the default path, with the types it is really called with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vecdb.index.base import Index, load_kind
+from vecdb.index.growing import FIRST_ROWS, GrowingFlat
+from vecdb.kernels import bitset
+from vecdb.options import HNSW, Flat
+from vecdb.types import I32, U64, Matrix, Metric, Progress
+
+ROWS, DIM = FIRST_ROWS + 1, 128  # the least that takes the code paths of large collections
+STEPS = 4
+
+
+def warm_up(progress: Progress | None = None) -> None:
+    """Make every kernel ready. `progress` gets (steps done, steps); it may raise to stop."""
+    matrix = _tiny_matrix()
+    allow = bitset.full(matrix.rows)
+    rows = np.arange(8, dtype=np.int32)
+    for step, run in enumerate((_flat, _growing, _graph, _graph_growth)):
+        if progress is not None:
+            progress(step, STEPS)
+        run(matrix, allow, rows)
+    if progress is not None:
+        progress(STEPS, STEPS)
+
+
+def _tiny_matrix() -> Matrix:
+    vectors = np.random.default_rng(0).standard_normal((ROWS, DIM), dtype=np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return Matrix(vectors, np.asarray(1 / norms, np.float32), Metric.COSINE)
+
+
+def _search(index: Index, matrix: Matrix, allow: U64, rows: I32) -> None:
+    queries = matrix.vectors[:2]
+    index.search(queries, 2)
+    index.search(queries, 2, allow=allow)
+    index.search(queries, 2, rows=rows)
+
+
+def _flat(matrix: Matrix, allow: U64, rows: I32) -> None:
+    _search(load_kind("flat").build(matrix, Flat()), matrix, allow, rows)
+
+
+def _growing(matrix: Matrix, allow: U64, rows: I32) -> None:
+    growing = GrowingFlat(matrix.rows, matrix.dim, matrix.metric)
+    growing.extend(matrix)
+    growing.search(matrix, matrix.vectors[:2], 2, allow=allow)
+
+
+def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:
+    _search(load_kind("hnsw").build(matrix, HNSW(ef_construction=16)), matrix, allow, rows)
+
+
+def _graph_growth(matrix: Matrix, allow: U64, rows: I32) -> None:
+    assert matrix.inverse_norms is not None
+    fewer = Matrix(matrix.vectors[:200], matrix.inverse_norms[:200], matrix.metric)
+    load_kind("hnsw").build(fewer, HNSW(ef_construction=16)).add(matrix)
