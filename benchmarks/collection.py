@@ -29,6 +29,8 @@ from benchmarks.environments import ROOT, environment, python_of, version_of
 from benchmarks.report import report
 
 STARTS = 5
+PHASE_S = 1800  # after that a phase has failed
+MIXED_S = 240  # some engines hardly write while they are searched
 HISTORY = ROOT / "benchmarks" / "results" / "history.jsonl"
 
 
@@ -47,6 +49,7 @@ class Measurements:
             [*command, "--began", repr(began)],
             capture_output=True,
             text=True,
+            timeout=MIXED_S if name == "mixed" else PHASE_S,
             cwd=ROOT,
             env=environment(searching=name in ("start", "search")),
         )
@@ -64,7 +67,10 @@ class Measurements:
         figures["start"] = {name: statistics.median(one[name] for one in starts) for name in starts[0]}
         figures |= self.phase("search", path)
         shutil.rmtree(path)
-        figures["mixed"] = self.phase("mixed", path)
+        try:
+            figures["mixed"] = self.phase("mixed", path)
+        except subprocess.TimeoutExpired:
+            print(f"  {self.engine:12s} mixed   was stopped after {MIXED_S} s", file=sys.stderr, flush=True)
         shutil.rmtree(path)
         return figures | {"version": version_of(self.engine)}
 
@@ -88,7 +94,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         for name in ([] if given.without_vecdb else ["vecdb"]) + given.peers:
             try:
                 engines[name] = Measurements(name, given, Path(folder)).all()
-            except (RuntimeError, subprocess.CalledProcessError) as error:
+            except (RuntimeError, subprocess.SubprocessError) as error:
                 if name == "vecdb":
                     raise
                 print(f"  {name} is left out: {error}", file=sys.stderr)

@@ -29,6 +29,7 @@ TUNING = 200  # queries that choose the effort
 WARM = 50
 BUDGET_S = 10.0  # of one row of the table; a slow engine answers fewer queries in it, at least LEAST
 LEAST = 50
+WRITE_S = 60.0  # of the phase `mixed`: then no more batches are sent
 
 
 def build(engine: Engine, data: Dataset, path: Path) -> dict[str, Any]:
@@ -166,11 +167,16 @@ def mixed(engine: Engine, data: Dataset, path: Path) -> dict[str, Any]:
     done = threading.Event()
     ef = engine.efs[min(2, len(engine.efs) - 1)]
 
+    written = half
+
     def write() -> None:
+        nonlocal written
+        until = time.monotonic() + WRITE_S
         try:
-            for at in range(half, len(data.ids), BATCH):
-                part = slice(at, at + BATCH)
+            while written < len(data.ids) and time.monotonic() < until:
+                part = slice(written, written + BATCH)
                 engine.upsert(data.ids[part], data.vectors[part], data.payloads[part])
+                written += BATCH
             engine.optimize()
         finally:
             done.set()
@@ -184,7 +190,12 @@ def mixed(engine: Engine, data: Dataset, path: Path) -> dict[str, Any]:
         busy += ask_all(engine, data.queries[at : at + 1], None, ef, warm=0)[1]
     writer.join()
     engine.close()
-    return {"idle": percentiles(idle), "busy": percentiles(busy), "searches_while_busy": len(busy)}
+    return {
+        "idle": percentiles(idle),
+        "busy": percentiles(busy),
+        "searches_while_busy": len(busy),
+        "written": written - half,
+    }
 
 
 def main() -> None:

@@ -19,10 +19,20 @@ ROWS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("memory mapped from files, MB", lambda f: f"{f['start']['mapped_bytes'] / 1e6:,.0f}"),
     ("start to first correct result, s", lambda f: f"{f['start']['first_s']:.2f}"),
     ("start to first result of the index, s", lambda f: f"{f['start']['indexed_s']:.2f}"),
-    ("p99 idle, ms", lambda f: f"{f['mixed']['idle']['p99_ms']:.2f}"),
-    ("p99 while records arrive, ms", lambda f: f"{f['mixed']['busy']['p99_ms']:.2f}"),
-    ("ratio", lambda f: f"{f['mixed']['busy']['p99_ms'] / f['mixed']['idle']['p99_ms']:.1f}"),
+    ("p99 idle, ms", lambda f: mixed(f, "idle")),
+    ("p99 while records arrive, ms", lambda f: mixed(f, "busy")),
+    ("ratio", lambda f: ratio(f)),
 )
+
+
+def mixed(figures: Figures, when: str) -> str:
+    return f"{figures['mixed'][when]['p99_ms']:.2f}" if "mixed" in figures else "-"
+
+
+def ratio(figures: Figures) -> str:
+    if "mixed" not in figures:
+        return "-"
+    return f"{figures['mixed']['busy']['p99_ms'] / figures['mixed']['idle']['p99_ms']:.1f}"
 
 
 def table(rows: list[list[str]]) -> str:
