@@ -18,8 +18,10 @@ from vecdb.kernels import bitset
 from vecdb.storage.payload import pack, unpack
 
 numbers = st.sampled_from(
-    [0, 1, 2, -1, 1.0, 1.5, -0.0, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 2.0**63, 1e300]
-    + [float("inf"), float("-inf"), 5e-324]
+    [
+        *(0, 1, 2, -1, 1.0, 1.5, -0.0, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, -(2**63), 2.0**63, 1e300),
+        *(float("inf"), float("-inf"), 5e-324),
+    ]
 )
 words = st.sampled_from(["", "a", "ab", "abc", "b", "é", "a\0", "\U0001f600", "x" * 20, "x" * 21])
 times = st.sampled_from(
@@ -100,9 +102,6 @@ def test_packed_payloads_come_back(payload: dict[str, Any]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.recursive(st.none() | scalars, lambda inner: st.lists(inner) | st.dictionaries(words | paths, inner)))
 def test_no_value_breaks_the_parser(where: Any) -> None:
-    try:
+    # No value is good for both: $and takes a list, a field anything but a list.
+    with pytest.raises(FilterError, match=r"^where\."):
         parse({"$and": where, "a": where})
-    except FilterError as error:
-        assert str(error).startswith("where.")
-    else:
-        pytest.fail("$and and a field never take the same value")

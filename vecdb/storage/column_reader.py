@@ -6,7 +6,7 @@ Values of different kinds sort bool < number < timestamp < string < bytes < miss
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,17 @@ class Text:
     sorted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The postings among `rows` that `mask` marks; the rows ascend."""
+
+    mask: NDArray[np.bool_]
+    rows: I32
+
+
+Piece = Scan | I32  # rows that match by one array of postings, ascending within one value only
+
+
 class ColumnReader(ABC):
     """A `FieldSource` over postings, and the values behind it."""
 
@@ -65,7 +76,10 @@ class ColumnReader(ABC):
         """The rows that the probe matches, deleted ones included."""
         match probe:
             case Present():
-                return bitset.set_of_rows(self._present(probe.path))
+                present = self._present(probe.path)
+                if len(present) == self._rows:
+                    return RowSet(self._rows, bits=bitset.full(self._rows))
+                return bitset.set_of_rows(present)
             case Null():
                 return bitset.set_of_rows(self._nulls(probe.path))
             case Equal():
@@ -74,7 +88,7 @@ class ColumnReader(ABC):
                 pieces = self._within(probe)
             case Prefix():
                 pieces = self._prefixed(probe)
-        return self._union([piece for piece in pieces if len(piece)], len(self._lists(probe.path)) > 0)
+        return self._union(pieces, len(self._lists(probe.path)) > 0)
 
     def count(self, probe: Probe) -> Estimate:
         """How many rows the probe matches, exactly."""
@@ -138,18 +152,23 @@ class ColumnReader(ABC):
                     keys[place] = key
         return keys
 
-    def _union(self, pieces: list[I32], lists: bool) -> RowSet:
+    def _union(self, pieces: Sequence[Piece], lists: bool) -> RowSet:
         """One set of pieces of rows; with lists a row may be in several places."""
-        if not pieces:
+        if len(pieces) == 1 and isinstance(pieces[0], Scan) and not lists and len(pieces[0].rows) == self._rows:
+            # One value for every row: the mask of the postings is the mask of the rows.
+            return bitset.set_of_bits(bitset.from_mask(pieces[0].mask))
+        found = [piece.rows[piece.mask] if isinstance(piece, Scan) else piece for piece in pieces]
+        found = [piece for piece in found if len(piece)]
+        if not found:
             return bitset.set_of_rows(np.empty(0, np.int32))
-        if len(pieces) == 1 and self._ascending(pieces[0]):
-            return bitset.set_of_rows(pieces[0])
-        if sum(map(len, pieces)) >= self._rows / ROWS_DENSITY:
+        if len(found) == 1 and self._ascending(found[0]):
+            return bitset.set_of_rows(found[0])
+        if sum(map(len, found)) >= self._rows / ROWS_DENSITY:
             mask = np.zeros(self._rows, np.bool_)
-            for piece in pieces:
-                mask[piece] = True
+            for piece in found:
+                mask[piece.astype(np.intp)] = True  # NumPy's own conversion of int32 indexes is twice as slow
             return bitset.set_of_bits(bitset.from_mask(mask))
-        rows = np.concatenate(pieces)
+        rows = np.concatenate(found)
         return bitset.set_of_rows(np.unique(rows) if lists else np.sort(rows))
 
     @staticmethod
@@ -221,13 +240,13 @@ class ColumnReader(ABC):
     def _text(self, path: str, stored: str) -> Text: ...
 
     @abstractmethod
-    def _equal(self, probe: Equal) -> list[I32]: ...
+    def _equal(self, probe: Equal) -> Sequence[Piece]: ...
 
     @abstractmethod
-    def _within(self, probe: Within) -> list[I32]: ...
+    def _within(self, probe: Within) -> Sequence[Piece]: ...
 
     @abstractmethod
-    def _prefixed(self, probe: Prefix) -> list[I32]: ...
+    def _prefixed(self, probe: Prefix) -> Sequence[Piece]: ...
 
 
 def _as_is(value: Any) -> Any:

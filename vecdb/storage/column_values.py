@@ -97,32 +97,24 @@ def interval(stored: str, probe: Within) -> tuple[Any, Any] | None:
     low, high = (microseconds(bound) if isinstance(bound, dt.date) else bound for bound in (probe.low, probe.high))
     edge = _float_edge if stored == "float" else _integer_edge
     lowest, highest = (-math.inf, math.inf) if stored == "float" else (INT_MIN, INT_MAX)
-    first = lowest if low is None else edge(low, probe.low_open)
+    first = lowest if low is None else max(edge(low, probe.low_open), lowest)
     # The greatest value below a bound is the mirror image of the least value above it.
-    last = highest if high is None else _mirrored(edge, high, probe.high_open)
-    if first is None or last is None or first > last:
-        return None
-    return first, last
+    last = highest if high is None else min(-edge(-high, probe.high_open), highest)
+    # NaN, which stands for "no such float", stays the first of max() and min(), and fails every comparison.
+    return (first, last) if first <= last else None
 
 
-def _mirrored(edge: Any, bound: Any, is_open: bool) -> Any:
-    value = edge(-bound, is_open)
-    return None if value is None else -value
-
-
-def _integer_edge(bound: int | float, is_open: bool) -> int | None:
-    """The least integer >= bound (> bound when open); None beyond int64."""
+def _integer_edge(bound: int | float, is_open: bool) -> int | float:
+    """The least integer >= bound (> bound when open); an infinity is its own edge."""
     if isinstance(bound, float) and math.isinf(bound):
-        return None if bound > 0 else INT_MIN
+        return bound
     value = math.ceil(bound)
-    if is_open and value == bound:
-        value += 1
-    return None if value > INT_MAX else max(value, INT_MIN)
+    return value + 1 if is_open and value == bound else value
 
 
-def _float_edge(bound: int | float, is_open: bool) -> float | None:
-    """The least float >= bound (> bound when open); None when there is none."""
+def _float_edge(bound: int | float, is_open: bool) -> float:
+    """The least float >= bound (> bound when open); NaN when there is none."""
     value = float(bound)
     if value < bound or (is_open and value == bound):
-        return None if value == math.inf else math.nextafter(value, math.inf)
+        return math.nan if value == math.inf else math.nextafter(value, math.inf)
     return value

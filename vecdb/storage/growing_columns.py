@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from vecdb.storage import seal_columns
-from vecdb.storage.column_reader import ColumnReader, Text
+from vecdb.storage.column_reader import ColumnReader, Piece, Scan, Text
 from vecdb.storage.column_values import NUMERIC, STORED, TEXT, encode, interval, points, stored_type, texts
 from vecdb.storage.payload import FlatValue, microseconds
-from vecdb.types import I32, AnyArray, Equal, Prefix, Within
+from vecdb.types import I32, AnyArray, Equal, Prefix, Probe, RowSet, Within
 
 _SLICE = 128  # records handled between two yields of the interpreter lock
 _BATCH = 1024  # records turned into arrays at once
 _FIRST_CAPACITY = 256
+_ANSWERS = 32  # probes whose rows a reader keeps
 
 
 class GrowingColumns:
@@ -26,6 +28,7 @@ class GrowingColumns:
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
         self._rows = 0
+        self._reader = GrowingReader(self._columns, 0)
 
     @property
     def rows(self) -> int:
@@ -42,7 +45,10 @@ class GrowingColumns:
 
     def at(self, rows: int) -> GrowingReader:
         """The columns as of the first `rows` rows; stays valid and unchanged while others are appended."""
-        return GrowingReader(self._columns, rows)
+        reader = self._reader
+        if reader.rows != rows:
+            reader = self._reader = GrowingReader(self._columns, rows)
+        return reader
 
     def sealed(self, keep: I32 | None) -> dict[str, dict[str, AnyArray]]:
         """The sealed form of the rows `keep` (ascending; None = all), renumbered from 0: path -> name -> array."""
@@ -80,11 +86,27 @@ class GrowingColumns:
 
 
 class GrowingReader(ColumnReader):
-    """The columns of the first rows of a growing segment, by vectorised scans."""
+    """The columns of the first rows of a growing segment, by vectorised scans.
+
+    The answers of the last probes are kept, because a query is estimated and then evaluated.
+    """
 
     def __init__(self, columns: Mapping[str, _Column], rows: int) -> None:
         super().__init__(rows)
         self._columns = columns
+        self._answers: dict[tuple[Probe, tuple[type, ...]], RowSet] = {}
+
+    def select(self, probe: Probe) -> RowSet:
+        # True, 1 and 1.0 make equal probes, so the types belong to the key.
+        operands = probe.values if isinstance(probe, Equal) else ()
+        key = (probe, tuple(map(type, operands)))
+        found = self._answers.get(key)
+        if found is None:
+            found = super().select(probe)
+            if len(self._answers) >= _ANSWERS:
+                self._answers = {}
+            self._answers[key] = found
+        return found
 
     def _paths(self) -> Iterable[str]:
         # list() of a dict is atomic, a loop over it is not.
@@ -114,41 +136,44 @@ class GrowingReader(ColumnReader):
         codes, rows = self._posted(column, stored)
         return Text(codes, rows, column.words[stored].values.__getitem__, sorted=False)
 
-    def _equal(self, probe: Equal) -> list[I32]:
-        found = []
+    def _equal(self, probe: Equal) -> list[Piece]:
+        found: list[Piece] = []
         for stored in self._types(probe.path):
-            values, rows = self._posted(self._columns[probe.path], stored)
-            if stored in NUMERIC:
-                wanted = points(stored, probe.values)
+            column = self._columns[probe.path]
+            values, rows = self._posted(column, stored)
+            if stored in TEXT:
+                codes = column.words[stored].codes
+                known = [codes[text] for text in texts(stored, probe.values) if text in codes]
+                if len(known) > 1:
+                    found.append(Scan(_mask(len(codes), known)[values], rows))
+                    continue
+                wanted = np.array(known, np.int32)
             else:
-                codes = self._columns[probe.path].words[stored].codes
-                known = (codes.get(text) for text in texts(stored, probe.values))
-                wanted = np.array([code for code in known if code is not None], np.int32)
-            if len(wanted) == 1:
-                found.append(rows[values == wanted[0]])
-            elif len(wanted):
-                found.append(rows[np.isin(values, wanted)])
+                wanted = points(stored, probe.values)
+            if len(wanted):
+                found.append(Scan(values == wanted[0] if len(wanted) == 1 else np.isin(values, wanted), rows))
         return found
 
-    def _within(self, probe: Within) -> list[I32]:
-        found = []
+    def _within(self, probe: Within) -> list[Piece]:
+        found: list[Piece] = []
         for stored in self._types(probe.path):
             values, rows = self._posted(self._columns[probe.path], stored)
             if stored in NUMERIC:
                 bounds = interval(stored, probe)
                 if bounds is not None:
                     low, high = np.array(bounds, NUMERIC[stored])
-                    found.append(rows[(values >= low) & (values <= high)])
+                    found.append(Scan((values >= low) & (values <= high), rows))
             elif stored == "string" and isinstance(probe.low if probe.low is not None else probe.high, str):
-                found.append(rows[self._columns[probe.path].words[stored].within(probe)[values]])
+                words = self._columns[probe.path].words[stored]
+                found.append(Scan(words.within(probe)[values], rows))
         return found
 
-    def _prefixed(self, probe: Prefix) -> list[I32]:
+    def _prefixed(self, probe: Prefix) -> list[Piece]:
         column = self._columns.get(probe.path)
         if column is None or "string" not in column.words:
             return []
         codes, rows = self._posted(column, "string")
-        return [rows[column.words["string"].prefixed(probe.text)[codes]]]
+        return [Scan(column.words["string"].prefixed(probe.text)[codes], rows)]
 
     def _until(self, rows: _Growable) -> I32:
         array = rows.array()
@@ -258,7 +283,7 @@ class _Column:
             if isinstance(value, list | tuple):
                 if isinstance(value, list):
                     lists.append(row)
-                elements = {_identity(element): element for element in value}.values()
+                elements = _distinct(value)
             for element in elements:
                 bucket = buckets.setdefault(stored_type(type(element)), ([], []))
                 bucket[0].append(element)
@@ -299,6 +324,14 @@ class _Column:
             else:
                 arrays |= seal_columns.numeric(stored, values.array()[kept], posted[kept])
         return arrays or {"present_rows": present}
+
+
+def _distinct(values: Sequence[Any]) -> Iterable[Any]:
+    """The elements of a list without repeated ones."""
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and not issubclass(next(iter(kinds)), dt.date):
+        return dict.fromkeys(values)
+    return {_identity(element): element for element in values}.values()
 
 
 def _identity(element: Any) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import struct
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any, cast
 
@@ -32,8 +32,8 @@ FlatValue = Scalar | None | list[Scalar] | tuple[()]
 
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICROSECOND = dt.timedelta(microseconds=1)
-_PLAIN = frozenset({str, float, bool, NoneType, bytes})
-_PLAIN_ELEMENTS = frozenset({str, float, bool, bytes})
+_PLAIN = frozenset({str, float, bool, NoneType, bytes, dt.datetime, dt.date})
+_PLAIN_ELEMENTS = _PLAIN - {NoneType}
 
 
 def prepare(payload: Payload) -> tuple[bytes, dict[str, FlatValue]]:
@@ -223,7 +223,9 @@ def _surrogate(value: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...]
     """Where the first string is that UTF-8 cannot encode."""
     if isinstance(value, str):
         return path if any("\ud800" <= character <= "\udfff" for character in value) else None
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    entries: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in entries:
         found = _surrogate(key, (*path, key)) or _surrogate(item, (*path, key))
         if found:

@@ -206,7 +206,7 @@ class _Column:
         data, offsets = self._array(f"{stored}_bytes", "|u1"), self._array(f"{stored}_offsets", "<i8")
         starts, posted = self._array(f"{stored}_starts", "<i8"), self._row_array(f"{stored}_rows")
         table = StringTable(data, offsets)
-        table.check()
+        self._require(table.fits(), f"{stored} offsets do not fit the bytes")
         fits = len(starts) == len(offsets) and starts[0] == 0 and starts[-1] == len(posted)
         self._require(fits and bool((np.diff(starts) >= 0).all()), f"{stored} starts do not fit the rows")
         self.text[stored] = (data, offsets, starts, posted)

@@ -33,11 +33,11 @@ class StringTable:
     def __getitem__(self, position: int) -> bytes:
         return self._data[self._offsets[position] : self._offsets[position + 1]].tobytes()
 
-    def check(self) -> None:
-        """Raises ValueError when an offset points outside the data."""
+    def fits(self) -> bool:
+        """Whether every offset points into the data; nothing may be asked of a table that does not fit."""
         offsets = self._offsets
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(self._data) or bool((np.diff(offsets) < 0).any()):
-            raise ValueError("string offsets do not fit the string bytes")
+        ends = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(self._data)
+        return bool(ends and (np.diff(offsets) >= 0).all())
 
     def lower(self, text: bytes) -> int:
         """The position of the first string >= text."""

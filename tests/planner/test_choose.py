@@ -1,0 +1,170 @@
+"""The planner's choices as tables, and their sense at every size."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vecdb.planner import cost
+from vecdb.planner.choose import GRAPH_SHARE_MIN, choose
+from vecdb.planner.estimate import expected, filled_blocks, live
+from vecdb.types import Arm, Estimate, Plan, Traits
+
+SIZES = (1_000, 5_000, 20_000, 62_436, 117_000, 1_000_000)
+SHARES = (1.0, 0.6, 0.49, 0.31, 0.29, 0.1, 0.044, 0.026, 0.0066, 0.0031, 0.0001)
+
+
+def flat(rows: int, dim: int = 384, bits: int = 2) -> Traits:
+    return Traits("flat", rows, dim, bits, masked=True, graph=False)
+
+
+def hnsw(rows: int, dim: int = 384) -> Traits:
+    return Traits("hnsw", rows, dim, 8, masked=False, graph=True)
+
+
+def plan(rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int | None = None) -> Plan:
+    traits = [flat(rows), hnsw(rows)] if graph else [flat(rows)]
+    matching = round(rows * share)
+    return choose(Estimate(matching, matching), traits, rows, 0, 384, k, ef=ef)
+
+
+TABLE = [
+    # rows, share, with a graph, with codes alone
+    (1_000, 1.0, Arm.SCAN, Arm.SCAN),
+    (1_000, 0.05, Arm.EXACT, Arm.EXACT),
+    (62_436, 1.0, Arm.GRAPH, Arm.SCAN),
+    (62_436, 0.088, Arm.SCAN, Arm.SCAN),
+    (62_436, 0.026, Arm.EXACT, Arm.EXACT),
+    (62_436, 0.0031, Arm.EXACT, Arm.EXACT),
+    (117_000, 0.49, Arm.GRAPH, Arm.SCAN),
+    (117_000, 0.29, Arm.SCAN, Arm.SCAN),
+    (117_000, 0.1, Arm.SCAN, Arm.SCAN),
+    (117_000, 0.01, Arm.EXACT, Arm.EXACT),
+    (1_000_000, 1.0, Arm.GRAPH, Arm.SCAN),
+    (1_000_000, 0.31, Arm.GRAPH, Arm.SCAN),
+    (1_000_000, 0.1, Arm.SCAN, Arm.SCAN),
+    (1_000_000, 0.003, Arm.EXACT, Arm.EXACT),
+    (1_000_000, 0.0, Arm.NONE, Arm.NONE),
+]
+
+
+@pytest.mark.parametrize(("rows", "share", "with_graph", "with_codes"), TABLE)
+def test_table(rows: int, share: float, with_graph: Arm, with_codes: Arm) -> None:
+    assert plan(rows, share).arm == with_graph
+    assert plan(rows, share, graph=False).arm == with_codes
+
+
+def test_forced_choices() -> None:
+    everything = Estimate(5_000, 5_000)
+    both = [flat(5_000), hnsw(5_000)]
+    assert choose(everything, [], 5_000, 0, 384, 10).arm == Arm.EXACT
+    forced = choose(everything, both, 5_000, 0, 384, 10, exact=True)
+    assert (forced.arm, set(forced.costs)) == (Arm.EXACT, {"exact", "scan", "graph"})
+    assert choose(everything, both, 5_000, 0, 384, 5_000).arm == Arm.EXACT
+    assert choose(Estimate(0, 9), both, 5_000, 0, 384, 10).arm == Arm.EXACT
+    assert choose(everything, both, 5_000, 5_000, 384, 10).arm == Arm.NONE
+    assert choose(Estimate(0, 0), [], 5_000, 0, 384, 10, exact=True).arm == Arm.NONE
+    assert choose(everything, [flat(0)], 5_000, 0, 384, 10).arm == Arm.EXACT
+
+
+def test_a_reason_is_a_sentence_with_the_figures() -> None:
+    chosen = plan(62_436, 0.1)
+    assert chosen.reason.startswith("6,244 of 62,436 rows match (10.0 %): scan ")
+    assert "exact" in chosen.reason
+    bounds = choose(Estimate(10, 4_000), [flat(62_436)], 62_436, 0, 384, 10)
+    assert bounds.reason.startswith("10 to 4,000 of 62,436 rows match (3.2 %)")
+    assert (bounds.rows, bounds.matching) == (62_436, Estimate(10, 4_000))
+
+
+def test_deleted_rows_leave_the_bounds() -> None:
+    assert live(Estimate(50, 80), 100, 30) == Estimate(20, 70)
+    assert live(Estimate(10, 10), 100, 30) == Estimate(0, 10)
+    assert live(Estimate(100, 100), 100, 100) == Estimate(0, 0)
+    assert expected(Estimate(10, 20)) == 15
+    assert plan(117_000, 1.0).arm == Arm.GRAPH
+    mostly_deleted = choose(Estimate(117_000, 117_000), [flat(117_000), hnsw(117_000)], 117_000, 90_000, 384, 10)
+    assert mostly_deleted.arm == Arm.SCAN
+
+
+def test_fewer_matches_never_cost_more() -> None:
+    for rows, graph in itertools.product(SIZES, (True, False)):
+        costs = [plan(rows, share, graph=graph).costs for share in SHARES if round(rows * share)]
+        for more, fewer in itertools.pairwise(costs):
+            assert fewer["exact"] <= more["exact"]
+            assert fewer["scan"] <= more["scan"]
+
+
+def test_once_exact_always_exact_below() -> None:
+    for rows in SIZES:
+        arms = [plan(rows, share).arm for share in SHARES if round(rows * share)]
+        first = arms.index(Arm.EXACT)
+        assert set(arms[first:]) == {Arm.EXACT}
+        assert Arm.GRAPH not in arms[SHARES.index(0.29) :]
+
+
+def test_a_wider_search_leaves_the_graph() -> None:
+    assert plan(117_000, 1.0, ef=64).arm == Arm.GRAPH
+    assert plan(117_000, 1.0, ef=4_096).arm == Arm.SCAN
+    assert plan(117_000, 1.0, k=2_000).arm == Arm.SCAN
+    assert cost.candidates(10, None) == cost.GRAPH_EF
+    assert cost.candidates(500, 64) == 500
+
+
+def test_rows_beyond_an_index_are_paid_for() -> None:
+    full = choose(Estimate(117_000, 117_000), [flat(117_000), hnsw(117_000)], 117_000, 0, 384, 10)
+    half = choose(Estimate(117_000, 117_000), [flat(117_000), hnsw(60_000)], 117_000, 0, 384, 10)
+    assert full.arm == Arm.GRAPH
+    assert half.arm == Arm.SCAN
+    assert half.costs["graph"] > full.costs["graph"]
+
+
+def test_the_better_of_two_indexes_of_a_kind_counts() -> None:
+    narrow = choose(Estimate(9_000, 9_000), [flat(9_000, bits=2)], 9_000, 0, 384, 10)
+    wide = choose(Estimate(9_000, 9_000), [flat(9_000, bits=8)], 9_000, 0, 384, 10)
+    both = choose(Estimate(9_000, 9_000), [flat(9_000, bits=8), flat(9_000, bits=2)], 9_000, 0, 384, 10)
+    assert both.costs["scan"] == min(narrow.costs["scan"], wide.costs["scan"])
+
+
+def test_blocks_fill_with_the_share() -> None:
+    assert filled_blocks(0.0, 32) == 0.0
+    assert filled_blocks(1.0, 32) == 1.0
+    assert 0.26 < filled_blocks(0.01, 32) < 0.29  # 28 % were measured
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 2_000_000),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(1, 4096),
+    st.integers(1, 10_000),
+    st.sampled_from([(), ("flat",), ("hnsw",), ("flat", "hnsw")]),
+    st.booleans(),
+)
+def test_every_choice_is_sound(
+    rows: int, low: float, high: float, dead: float, dim: int, k: int, kinds: tuple[str, ...], exact: bool
+) -> None:
+    bounds = sorted((round(rows * low), round(rows * high)))
+    traits = [flat(rows, dim) if kind == "flat" else hnsw(rows, dim) for kind in kinds]
+    estimate, deleted = Estimate(*bounds), round(rows * dead)
+    chosen = choose(estimate, traits, rows, deleted, dim, k, exact=exact)
+    alive = live(estimate, rows, deleted)
+    assert chosen.matching == alive
+    assert (chosen.arm == Arm.NONE) == (alive.high == 0)
+    if chosen.arm == Arm.NONE:
+        return
+    assert all(microseconds > 0 for microseconds in chosen.costs.values())
+    assert chosen.reason
+    if exact or not traits or k >= alive.high:
+        assert chosen.arm == Arm.EXACT
+    else:
+        assert chosen.costs[chosen.arm] == min(chosen.costs.values())
+    if chosen.arm == Arm.SCAN:
+        assert "flat" in kinds
+    if chosen.arm == Arm.GRAPH:
+        assert "hnsw" in kinds
+        assert expected(alive) >= GRAPH_SHARE_MIN * rows

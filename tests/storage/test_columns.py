@@ -1,0 +1,290 @@
+"""Columns of growing and sealed segments beside plain Python."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.filter import oracle
+from tests.filter.sources import all_forms, frozen, growing, sealed
+from vecdb.kernels import bitset
+from vecdb.storage import string_table
+from vecdb.storage.columns import GrowingColumns, SealedColumns, merge_sealed
+from vecdb.storage.string_table import StringTable
+from vecdb.types import ColumnInfo, Equal, Null, Prefix, Present, Within
+
+INF = float("inf")
+NUMBERS = [0, 1, -1, 1.0, 1.5, -1.5, -0.0, 5e-324, -5e-324, 1e300, -1e300, INF, -INF, float("nan")]
+NUMBERS += [sign * value for sign in (1, -1) for value in (2**53, 2**53 + 1, float(2**53), 2.0**63, 2**63 - 1)]
+NUMBERS += [-(2**63), -(2**63) + 1, float(2**53 + 2), 2**62 + 1, float(2**62)]
+
+
+def rows(source: Any, probe: Any) -> list[int]:
+    found = source.select(probe)
+    expected = source.count(probe)
+    assert expected.low == expected.high == found.count
+    listed: list[int] = bitset.rows_of(found, source.rows).tolist()
+    assert len(listed) == found.count
+    return listed
+
+
+def test_numbers_compare_exactly() -> None:
+    payloads = [{"a": number} for number in NUMBERS] + [{"a": [number, "x"]} for number in NUMBERS]
+    operators = ("$eq", "$gt", "$gte", "$lt", "$lte")
+    operands = [number for number in NUMBERS if number == number]
+    for _, source in all_forms(payloads):
+        for operator, operand in itertools.product(operators, operands):
+            probe: Any = {
+                "$eq": Equal("a", (operand,)),
+                "$gt": Within("a", operand, None, low_open=True),
+                "$gte": Within("a", operand, None),
+                "$lt": Within("a", None, operand, high_open=True),
+                "$lte": Within("a", None, operand),
+            }[operator]
+            wanted = [row for row, p in enumerate(payloads) if oracle.compare(p["a"], operator, operand)]
+            assert rows(source, probe) == wanted, (operator, operand)
+
+
+def test_bounds_on_both_sides() -> None:
+    payloads = [{"a": value} for value in (1, 1.5, 2, 2.5, 3, "b", "c", True)]
+    for _, source in all_forms(payloads):
+        assert rows(source, Within("a", 1, 2.5)) == [0, 1, 2, 3]
+        assert rows(source, Within("a", 1, 2.5, True, True)) == [1, 2]
+        assert rows(source, Within("a", "b", "c", high_open=True)) == [5]
+        assert rows(source, Within("a", "b", "c", low_open=True)) == [6]
+        assert rows(source, Within("a", 3, 1)) == []
+        assert rows(source, Within("a", "c", "b")) == []
+
+
+def test_presence_null_and_types() -> None:
+    payloads = [{"a": None}, {}, {"a": [1, "x"]}, {"a": 2.5}, {"a": {"b": True}}, {"a": float("nan")}]
+    for _, source in all_forms(payloads):
+        assert rows(source, Present("a")) == [0, 2, 3, 4, 5]
+        assert rows(source, Null("a")) == [0]
+        assert rows(source, Equal("a.b", (True, "y"))) == [4]
+        assert rows(source, Prefix("a", "x")) == [2]
+        assert rows(source, Present("nothing")) == rows(source, Equal("nothing", (1,))) == []
+        assert source.paths()["a"] == ColumnInfo(5, ("int", "float", "string", "null", "list"))
+        assert source.paths()["a.b"] == ColumnInfo(1, ("bool",))
+        assert set(source.paths()) == {"a", "a.b"}
+
+
+def test_many_operands() -> None:
+    payloads = [{"a": row, "s": f"word {row}", "b": bytes([row % 256])} for row in range(1000)]
+    for _, source in all_forms(payloads):
+        for wanted in (range(0, 1000, 3), range(500, 510), [7]):
+            listed = [*wanted]
+            assert rows(source, Equal("a", tuple(listed))) == listed
+            assert rows(source, Equal("s", (*(f"word {row}" for row in listed), "none"))) == listed
+        assert rows(source, Equal("b", (b"\x01", b"\xff"))) == [r for r in range(1000) if r % 256 in (1, 255)]
+        assert rows(source, Prefix("s", "word 99")) == [99, *range(990, 1000)]
+
+
+def test_value_counts_and_extremes() -> None:
+    zone = dt.timezone(dt.timedelta(hours=2))
+    moment = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+    payloads: list[dict[str, Any]] = [
+        {"a": 1, "t": moment},
+        {"a": 1.0, "t": moment.astimezone(zone)},
+        {"a": True, "t": dt.date(2024, 5, 1)},
+        {"a": [1, 1.0, 2, "x", "x"]},
+        {"a": b"z"},
+        {"a": "y"},
+        {"a": None},
+    ]
+    some = bitset.set_of_rows(np.array([0, 2, 5], np.int32))
+    for _, source in all_forms(payloads):
+        assert source.value_counts("a") == {
+            ("bool", True): 1,
+            ("number", 1): 3,
+            ("number", 2): 1,
+            ("string", "x"): 1,
+            ("string", "y"): 1,
+            ("bytes", b"z"): 1,
+        }
+        assert source.value_counts("t") == {("timestamp", moment): 2, ("timestamp", moment.replace(hour=0)): 1}
+        assert source.value_counts("a", some) == {("bool", True): 1, ("number", 1): 1, ("string", "y"): 1}
+        assert source.value_counts("nothing") == {}
+        assert source.min_max("a") == {"number": (1, 2), "string": ("x", "y")}
+        assert source.min_max("a", some) == {"number": (1, 1), "string": ("y", "y")}
+        assert source.min_max("t") == {"timestamp": (moment.replace(hour=0), moment)}
+        assert source.min_max("nothing") == {}
+
+
+def test_order_keys_are_total_and_use_the_smallest_element() -> None:
+    payloads: list[dict[str, Any]] = [
+        {"a": "b"},
+        {"a": 2.5},
+        {"a": [9, 2, "a"]},
+        {},
+        {"a": True},
+        {"a": b"x"},
+        {"a": dt.date(2020, 1, 1)},
+        {"a": None},
+        {"a": False},
+        {"a": float("nan")},
+        {"a": "a"},
+    ]
+    order = [8, 4, 2, 1, 6, 10, 0, 5]
+    for _, source in all_forms(payloads):
+        keys = source.order_keys("a", np.arange(len(payloads), dtype=np.int32))
+        ranked = sorted(range(len(payloads)), key=lambda row: (keys[row], row))
+        assert ranked == [*order, 3, 7, 9]
+        assert keys[2] == (1, 2)
+        chosen = np.array([10, 2], np.int32)
+        assert source.order_keys("a", chosen) == [keys[10], keys[2]]
+
+
+def test_sealing_a_choice_of_rows_renumbers_them() -> None:
+    payloads = [{"a": row % 7, "s": f"{row % 5}", "odd": True} if row % 2 else {"n": None} for row in range(100)]
+    keep = np.arange(1, 100, 4, dtype=np.int32)
+    source = sealed(payloads, keep)
+    chosen = [payloads[row] for row in keep]
+    assert source.rows == len(keep)
+    assert "n" not in source.paths()
+    for value in range(7):
+        assert rows(source, Equal("a", (value,))) == [row for row, p in enumerate(chosen) if p["a"] == value]
+        assert rows(source, Equal("s", (str(value),))) == [row for row, p in enumerate(chosen) if p["s"] == str(value)]
+    assert rows(source, Present("odd")) == list(range(len(keep)))
+
+
+def test_dense_columns_do_not_list_their_rows() -> None:
+    arrays = growing([{"a": 1, "o": {}}, {"a": 2, "o": {}}]).sealed(None)
+    assert set(arrays["a"]) == {"int_values", "int_rows"}
+    assert arrays["o"]["present_rows"].tolist() == [0, 1]
+    merged = merge_sealed([(SealedColumns(2, frozen(arrays)), np.array([1, 0], np.int32))], 2)
+    assert set(merged["a"]) == {"int_values", "int_rows"}
+    assert merged["a"]["int_rows"].tolist() == [1, 0]
+
+
+def test_merging_drops_strings_that_nobody_has() -> None:
+    part = sealed([{"s": "kept"}, {"s": "dropped"}, {"s": "also kept"}])
+    merged = merge_sealed([(part, np.array([1, -1, 0], np.int32))], 2)
+    assert merged["s"]["string_bytes"].tobytes() == b"also keptkept"
+    assert merge_sealed([(part, np.array([-1, -1, -1], np.int32))], 0) == {}
+
+
+def test_array_names_are_safe_as_file_names() -> None:
+    arrays = growing([{"a": value} for value in (1, 1.5, True, "x", b"x", None, [2], dt.date(2020, 1, 1))]).sealed(None)
+    assert all(name.isidentifier() and len(name) < 24 for name in arrays["a"])
+    assert len(arrays["a"]) == 4 * 2 + 2 * 4 + 2
+
+
+def test_a_reader_keeps_its_rows_while_others_are_appended() -> None:
+    columns = growing([{"a": row, "s": str(row)} for row in range(300)])
+    before = columns.at(200)
+    assert rows(before, Present("a")) == list(range(200))
+    columns.append(300, [{"a": 1, "s": "0", "late": 1} for _ in range(3000)])
+    assert rows(before, Equal("a", (1, 250))) == [1]
+    assert rows(before, Within("s", "0", "1", high_open=True)) == [0]
+    assert "late" not in before.paths()
+    assert rows(columns.at(3300), Equal("s", ("0",))) == [0, *range(300, 3300)]
+    assert columns.at(3300) is columns.at(3300)
+
+
+def test_rows_are_appended_in_order() -> None:
+    columns = GrowingColumns()
+    columns.append(0, [{}])
+    with pytest.raises(ValueError, match="row 1 is next, not 5"):
+        columns.append(5, [{}])
+    assert columns.rows == 1
+
+
+def test_operands_of_different_kinds_are_not_confused_by_kept_answers() -> None:
+    source = growing([{"a": 1}, {"a": True}]).at(2)
+    assert rows(source, Equal("a", (1,))) == [0]
+    assert rows(source, Equal("a", (True,))) == [1]
+    for value in range(100):
+        rows(source, Equal("a", (value,)))
+    assert rows(source, Equal("a", (True,))) == [1]
+
+
+def test_readers_beside_a_writer() -> None:
+    columns = GrowingColumns()
+    failures: list[str] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            known = columns.rows
+            source = columns.at(known)
+            if rows(source, Equal("a", (3,))) != list(range(3, known, 7)):
+                failures.append(f"number at {known}")
+            if rows(source, Within("s", "5", None)) != [row for row in range(known) if row % 11 in (5, 6, 7, 8, 9)]:
+                failures.append(f"string at {known}")
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for first in range(0, 6000, 60):
+        columns.append(first, [{"a": row % 7, "s": str(row % 11)} for row in range(first, first + 60)])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+
+
+DAMAGE: list[tuple[str, Any]] = [
+    ("int_rows", np.array([0, 99], np.int32)),
+    ("int_rows", np.array([0, -1], np.int32)),
+    ("int_rows", np.array([0], np.int32)),
+    ("int_rows", np.array([0, 1], np.int64)),
+    ("int_values", np.array([1.0, 2.0])),
+    ("string_offsets", np.array([0, 5, 2], np.int64)),
+    ("string_offsets", np.array([0, 1, 99], np.int64)),
+    ("string_offsets", np.array([], np.int64)),
+    ("string_starts", np.array([0, 2, 1], np.int64)),
+    ("string_starts", np.array([0, 1], np.int64)),
+    ("string_starts", np.array([0, 1, 9], np.int64)),
+    ("string_rows", np.array([0, 7], np.int32)),
+    ("null_rows", np.array([-5], np.int32)),
+]
+
+
+@pytest.mark.parametrize(("name", "damaged"), DAMAGE)
+def test_damaged_arrays_are_refused_at_first_use(name: str, damaged: Any) -> None:
+    arrays = growing([{"a": 1}, {"a": "x"}, {"a": 2}, {"a": "y"}, {"a": None}]).sealed(None)
+    SealedColumns(5, arrays).count(Equal("a", (1,)))
+    arrays["a"][name] = damaged
+    source = SealedColumns(5, arrays)
+    with pytest.raises(ValueError, match="column 'a': "):
+        source.count(Equal("a", (1,)))
+
+
+def test_a_missing_array_is_refused() -> None:
+    arrays = growing([{"a": 1}]).sealed(None)
+    del arrays["a"]["int_values"]
+    with pytest.raises(ValueError, match="int_values is missing"):
+        SealedColumns(1, arrays).select(Present("a"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\0" * n for n in range(20)] + [b"a" * 40, b"a" * 41])))
+def test_string_tables_sort_as_bytes_do(strings: list[bytes]) -> None:
+    data, offsets = string_table.join(strings)
+    order, rank, distinct = string_table.sort(data, offsets)
+    unique = sorted(set(strings))
+    assert distinct == len(unique)
+    assert [strings[position] for position in order] == sorted(strings)
+    assert rank.tolist() == [unique.index(text) for text in strings]
+    table = StringTable(*string_table.join(unique))
+    assert table.fits()
+    for text in [*strings, b"", b"a", b"\xff"]:
+        assert table.lower(text) == sum(other < text for other in unique)
+        assert table.upper(text) == sum(other <= text for other in unique)
+        first, last = table.prefixed(text)
+        assert unique[first:last] == [other for other in unique if other.startswith(text)]
+
+
+def test_large_tables_are_searched_through_their_sample() -> None:
+    strings = sorted(f"{number * 37 % 5003}".encode() for number in range(5003))
+    table = StringTable(*string_table.join(strings))
+    assert [table.find(text) for text in strings] == list(range(5003))
+    assert table.find(b"5003") == table.find(b"") == table.find(b"z") == -1
