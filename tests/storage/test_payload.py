@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecdb.errors import InvalidInput
-from vecdb.storage.payload import SIZE_MAX, flatten, microseconds, normalise, pack, prepare, unpack
+from vecdb.storage.payload import SIZE_MAX, flatten, microseconds, pack, prepare, unpack
+from vecdb.storage.payload_types import normalise
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 

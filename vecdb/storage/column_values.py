@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vecdb.storage.payload import INT_MAX, INT_MIN, microseconds
+from vecdb.storage.payload import microseconds
+from vecdb.storage.payload_types import INT_MAX, INT_MIN
 from vecdb.types import AnyArray, Scalar, Within
 
 # Stored type -> dtype, for types whose values are fixed in size.

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import bisect
-import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from vecdb.storage import seal_columns
 from vecdb.storage.column_reader import ColumnReader, Piece, Scan, Text
-from vecdb.storage.column_values import NUMERIC, STORED, TEXT, encode, interval, points, stored_type, texts
-from vecdb.storage.payload import FlatValue, microseconds
+from vecdb.storage.column_values import NUMERIC, STORED, TEXT, interval, points, texts
+from vecdb.storage.growing_postings import Growable, GrowingColumn, mask_of
+from vecdb.storage.payload import FlatValue
 from vecdb.types import I32, AnyArray, Equal, Prefix, Probe, RowSet, Within
 
 _SLICE = 128  # records handled between two yields of the interpreter lock
 _BATCH = 1024  # records turned into arrays at once
-_FIRST_CAPACITY = 256
 _ANSWERS = 32  # probes whose rows a reader keeps
+_NO_ROWS: I32 = np.empty(0, np.int32)
 
 
 class GrowingColumns:
     """The columns of one growing segment. One thread appends; any number reads through `at`, without a lock."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, GrowingColumn] = {}
         self._rows = 0
         self._reader = GrowingReader(self._columns, 0)
 
@@ -80,7 +77,7 @@ class GrowingColumns:
         for path, (rows, values) in gathered.items():
             column = self._columns.get(path)
             if column is None:
-                column = self._columns[path] = _Column()
+                column = self._columns[path] = GrowingColumn()
             column.append(np.array(rows, np.int32), values)
             time.sleep(0)
 
@@ -91,7 +88,7 @@ class GrowingReader(ColumnReader):
     The answers of the last probes are kept, because a query is estimated and then evaluated.
     """
 
-    def __init__(self, columns: Mapping[str, _Column], rows: int) -> None:
+    def __init__(self, columns: Mapping[str, GrowingColumn], rows: int) -> None:
         super().__init__(rows)
         self._columns = columns
         self._answers: dict[tuple[Probe, tuple[type, ...]], RowSet] = {}
@@ -145,7 +142,7 @@ class GrowingReader(ColumnReader):
                 codes = column.words[stored].codes
                 known = [codes[text] for text in texts(stored, probe.values) if text in codes]
                 if len(known) > 1:
-                    found.append(Scan(_mask(len(codes), known)[values], rows))
+                    found.append(Scan(mask_of(len(codes), known)[values], rows))
                     continue
                 wanted = np.array(known, np.int32)
             else:
@@ -175,175 +172,13 @@ class GrowingReader(ColumnReader):
         codes, rows = self._posted(column, "string")
         return [Scan(column.words["string"].prefixed(probe.text)[codes], rows)]
 
-    def _until(self, rows: _Growable) -> I32:
+    def _until(self, rows: Growable) -> I32:
         array = rows.array()
         return array[: np.searchsorted(array, np.int32(self.rows))]
 
-    def _posted(self, column: _Column, stored: str) -> tuple[AnyArray, I32]:
+    def _posted(self, column: GrowingColumn, stored: str) -> tuple[AnyArray, I32]:
         if stored not in column.postings:
             return np.empty(0, np.int32), _NO_ROWS
         values, growing = column.postings[stored]
         rows = self._until(growing)  # before the values, which are published first
         return values.array()[: len(rows)], rows
-
-
-class _Growable:
-    """An array with spare capacity. Readers get an array that stays valid; what they see of it never changes."""
-
-    def __init__(self, dtype: str) -> None:
-        self._published: tuple[AnyArray, int] = (np.empty(0, dtype), 0)
-
-    def array(self) -> AnyArray:
-        array, count = self._published
-        return array[:count]
-
-    def append(self, values: AnyArray) -> None:
-        array, count = self._published
-        needed = count + len(values)
-        if needed > len(array):
-            grown = np.empty(max(needed, 2 * len(array), _FIRST_CAPACITY), array.dtype)
-            grown[:count] = array[:count]
-            array = grown
-        array[count:needed] = values
-        self._published = (array, needed)
-
-
-class _Words:
-    """A dictionary of strings (or bytes) that grows: value <-> code in order of arrival."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self.codes: dict[Any, int] = {}
-        self._sorted: tuple[list[Any], list[int]] = ([], [])
-
-    def encode(self, values: Iterable[Any]) -> AnyArray:
-        codes = self.codes
-        for value in values:
-            if value not in codes:
-                self.values.append(value)  # before its code is known, so that a reader can look it up
-                codes[value] = len(self.values) - 1
-        return np.array([codes[value] for value in values], np.int32)
-
-    def within(self, probe: Within) -> AnyArray:
-        """For every code, whether its value lies between the bounds."""
-        ordered, codes = self._ordered()
-        below = bisect.bisect_right if probe.low_open else bisect.bisect_left
-        above = bisect.bisect_left if probe.high_open else bisect.bisect_right
-        first = 0 if probe.low is None else below(ordered, probe.low)
-        last = len(ordered) if probe.high is None else above(ordered, probe.high)
-        return _mask(len(codes), codes[first:last])
-
-    def prefixed(self, text: str) -> AnyArray:
-        """For every code, whether its value starts with `text`."""
-        ordered, codes = self._ordered()
-        first = bisect.bisect_left(ordered, text)
-        last = bisect.bisect_right(ordered, text, lo=first, key=lambda value: value[: len(text)])
-        return _mask(len(codes), codes[first:last])
-
-    def _ordered(self) -> tuple[list[Any], list[int]]:
-        """Values in ascending order with their codes; kept until values are added."""
-        ordered, codes = self._sorted
-        count = len(self.values)
-        if len(codes) < count:
-            # Sorting a sorted list with a tail is nearly linear.
-            tail = self.values[len(codes) : count]
-            pairs = sorted([*zip(ordered, codes, strict=True), *zip(tail, range(len(codes), count), strict=True)])
-            ordered, codes = [value for value, _ in pairs], [code for _, code in pairs]
-            self._sorted = (ordered, codes)
-        return ordered, codes
-
-
-class _Column:
-    """One path of a growing segment."""
-
-    def __init__(self) -> None:
-        self.present = _Growable("<i4")
-        self.nulls = _Growable("<i4")
-        self.lists = _Growable("<i4")
-        self.postings: dict[str, tuple[_Growable, _Growable]] = {}  # stored type -> values (or codes), rows
-        self.words: dict[str, _Words] = {}  # text type -> its dictionary
-
-    def append(self, rows: I32, values: list[FlatValue]) -> None:
-        """Adds the values of some later rows, ascending."""
-        kinds = set(map(type, values))
-        if len(kinds) == 1 and (stored := stored_type(next(iter(kinds)))):
-            self._post(stored, values, rows)
-        else:
-            self._append_mixed(rows, values)
-        self.present.append(rows)
-
-    def _append_mixed(self, rows: I32, values: list[FlatValue]) -> None:
-        buckets: dict[str, tuple[list[Any], list[int]]] = {}
-        nulls, lists = [], []
-        for row, value in zip(rows.tolist(), values, strict=True):
-            if value is None:
-                nulls.append(row)
-                continue
-            elements: Iterable[Any] = (value,)
-            if isinstance(value, list | tuple):
-                if isinstance(value, list):
-                    lists.append(row)
-                elements = _distinct(value)
-            for element in elements:
-                bucket = buckets.setdefault(stored_type(type(element)), ([], []))
-                bucket[0].append(element)
-                bucket[1].append(row)
-        for stored, (elements, posted) in buckets.items():
-            self._post(stored, elements, np.array(posted, np.int32))
-        self.nulls.append(np.array(nulls, np.int32))
-        self.lists.append(np.array(lists, np.int32))
-
-    def _post(self, stored: str, values: Sequence[Any], rows: I32) -> None:
-        if stored in TEXT:
-            if stored not in self.words:
-                self.words[stored] = _Words()
-            encoded = self.words[stored].encode(values)
-        else:
-            encoded = encode(stored, values)
-        if stored == "float":
-            known = ~np.isnan(encoded)  # NaN equals nothing and lies in no range: it is only present
-            encoded, rows = encoded[known], rows[known]
-        if stored not in self.postings:
-            self.postings[stored] = (_Growable(NUMERIC.get(stored, "<i4")), _Growable("<i4"))
-        posted_values, posted_rows = self.postings[stored]
-        posted_values.append(encoded)
-        posted_rows.append(rows)
-
-    def sealed(self, rows: int, renumbered: I32 | None) -> dict[str, AnyArray]:
-        present, nulls, lists = (
-            seal_columns.renumber(growing.array(), renumbered) for growing in (self.present, self.nulls, self.lists)
-        )
-        if not len(present):
-            return {}
-        arrays = seal_columns.presence(rows, present, nulls, lists)
-        for stored, (values, growing) in self.postings.items():
-            posted = seal_columns.renumber(growing.array(), renumbered, drop=False)
-            kept = posted >= 0
-            if stored in TEXT:
-                arrays |= seal_columns.from_words(stored, self.words[stored].values, values.array()[kept], posted[kept])
-            else:
-                arrays |= seal_columns.numeric(stored, values.array()[kept], posted[kept])
-        return arrays or {"present_rows": present}
-
-
-def _distinct(values: Sequence[Any]) -> Iterable[Any]:
-    """The elements of a list without repeated ones."""
-    kinds = set(map(type, values))
-    if len(kinds) == 1 and not issubclass(next(iter(kinds)), dt.date):
-        return dict.fromkeys(values)
-    return {_identity(element): element for element in values}.values()
-
-
-def _identity(element: Any) -> tuple[str, Any]:
-    """Equal for elements that are one posting. True, 1 and 1.0 are one key of a dict, so the type belongs to it."""
-    stored = stored_type(type(element))
-    return stored, microseconds(element) if stored == "timestamp" else element
-
-
-def _mask(count: int, chosen: list[int]) -> AnyArray:
-    mask = np.zeros(count, np.bool_)
-    mask[chosen] = True
-    return mask
-
-
-_NO_ROWS: I32 = np.empty(0, np.int32)

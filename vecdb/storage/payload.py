@@ -12,19 +12,16 @@ from __future__ import annotations
 import datetime as dt
 import struct
 import zoneinfo
-from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, cast
+from typing import Any
 
 import msgpack
-import numpy as np
 
 from vecdb.errors import InvalidInput
+from vecdb.storage.payload_types import INT_MAX, INT_MIN, PLAIN, normalise, place, surrogate
 from vecdb.types import Payload, Scalar
 
-DEPTH_MAX = 32  # containers inside each other, the payload itself included
 SIZE_MAX = 1 << 20  # packed bytes
-INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CODE_DATETIME, CODE_DATE = 1, 2
 
 # () stands for a nested object: there is something at the path, and no value of its own.
@@ -32,8 +29,7 @@ FlatValue = Scalar | None | list[Scalar] | tuple[()]
 
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICROSECOND = dt.timedelta(microseconds=1)
-_PLAIN = frozenset({str, float, bool, NoneType, bytes, dt.datetime, dt.date})
-_PLAIN_ELEMENTS = _PLAIN - {NoneType}
+_PLAIN_ELEMENTS = PLAIN - {NoneType}
 
 
 def prepare(payload: Payload) -> tuple[bytes, dict[str, FlatValue]]:
@@ -91,13 +87,6 @@ def flatten(payload: Payload) -> dict[str, FlatValue]:
     return flat
 
 
-def normalise(payload: Payload) -> dict[str, Any]:
-    """A copy of exactly the types that `unpack` returns. Raises InvalidInput like `pack`."""
-    if not isinstance(payload, Mapping):
-        raise InvalidInput(f"a payload must be a dict, not {_type_name(payload)}")
-    return cast(dict[str, Any], _normalise(payload, (), 1))
-
-
 def microseconds(value: dt.datetime | dt.date) -> int:
     """Microseconds since 1970 in UTC; a naive datetime is read as UTC, a date as its midnight."""
     if not isinstance(value, dt.datetime):
@@ -116,7 +105,7 @@ def _flatten_plain(payload: Payload) -> dict[str, FlatValue] | None:
         if type(key) is not str or key[:1] == "$":
             return None
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             flat[key] = value
         elif kind is int:
             if not INT_MIN <= value <= INT_MAX:
@@ -133,82 +122,12 @@ def _indexed_elements(values: list[Any]) -> list[Scalar]:
     return [value for value in values if value is not None and not isinstance(value, dict | list)]
 
 
-def _normalise(value: Any, path: tuple[str | int, ...], depth: int) -> Any:
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if isinstance(value, Mapping):
-        _check_depth(path, depth)
-        return {_key(key, path): _normalise(item, (*path, key), depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
-        _check_depth(path, depth)
-        items = value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind in "biufU" else value
-        return [_normalise(item, (*path, position), depth + 1) for position, item in enumerate(items)]
-    return _normalise_scalar(value, path)
-
-
-def _normalise_scalar(value: Any, path: tuple[str | int, ...]) -> Scalar | None:
-    """Subclasses and NumPy scalars become the plain type."""
-    if isinstance(value, np.generic) and not isinstance(value, str | bytes):
-        value = value.astype("datetime64[us]").item() if isinstance(value, np.datetime64) else value.item()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if not INT_MIN <= value <= INT_MAX:
-            raise InvalidInput(f"{_name(path)} is the integer {value}, beyond int64; store it as a string or a float")
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, dt.date) and value == value:  # pandas.NaT is a datetime that differs from itself
-        return value
-    raise InvalidInput(f"{_name(path)} has the type {_type_name(value)}, which a payload cannot hold; {_remedy(value)}")
-
-
-def _remedy(value: Any) -> str:
-    if isinstance(value, set | frozenset):
-        return "convert it with sorted()"
-    if isinstance(value, np.ndarray):
-        return "only 1-D arrays are taken; convert it with tolist()"
-    if type(value).__module__ == "decimal":
-        return "convert it with float() or str()"
-    return (
-        "convert it to None, bool, int, float, str, bytes, datetime, date, a list or a dict (str() keeps it readable)"
-    )
-
-
-def _key(key: Any, path: tuple[str | int, ...]) -> str:
-    if not isinstance(key, str):
-        raise InvalidInput(f"{_name(path)} has the key {key!r} of type {_type_name(key)}; keys must be strings")
-    if key.startswith("$"):
-        raise InvalidInput(f'{_name(path)} has the key {key!r}; keys that start with "$" are reserved, rename it')
-    return str.__str__(key)
-
-
-def _check_depth(path: tuple[str | int, ...], depth: int) -> None:
-    if depth > DEPTH_MAX:
-        raise InvalidInput(f"{_name(path)} is nested deeper than {DEPTH_MAX} levels; flatten the payload")
-
-
-def _name(path: tuple[str | int, ...]) -> str:
-    """How Python would spell the place: payload["a"][0]."""
-    return "payload" + "".join(f"[{step!r}]" for step in path)
-
-
-def _type_name(value: Any) -> str:
-    kind = type(value)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-
-
 def _pack(payload: Payload) -> bytes:
     try:
         data: bytes = msgpack.packb(payload, default=_pack_extension)
     except UnicodeEncodeError:
         raise InvalidInput(
-            f"{_name(_surrogate(payload, ()) or ())} holds a lone surrogate, which is not text; "
+            f"{place(surrogate(payload, ()) or ())} holds a lone surrogate, which is not text; "
             'replace it, for example with text.encode("utf-8", "replace").decode()'
         ) from None
     if len(data) > SIZE_MAX:
@@ -217,20 +136,6 @@ def _pack(payload: Payload) -> bytes:
             "keep large texts or files elsewhere and store a reference"
         )
     return data
-
-
-def _surrogate(value: Any, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-    """Where the first string is that UTF-8 cannot encode."""
-    if isinstance(value, str):
-        return path if any("\ud800" <= character <= "\udfff" for character in value) else None
-    entries: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict | list):
-        entries = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, item in entries:
-        found = _surrogate(key, (*path, key)) or _surrogate(item, (*path, key))
-        if found:
-            return found
-    return None
 
 
 def _pack_extension(value: Any) -> msgpack.ExtType:

@@ -1,0 +1,176 @@
+"""The postings of one path of a growing segment: arrays that only grow, and the dictionary of its strings."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vecdb.storage import seal_columns
+from vecdb.storage.column_values import NUMERIC, TEXT, encode, stored_type
+from vecdb.storage.payload import FlatValue, microseconds
+from vecdb.types import I32, AnyArray, Within
+
+_FIRST_CAPACITY = 256
+
+
+class Growable:
+    """An array with spare capacity. Readers get an array that stays valid; what they see of it never changes."""
+
+    def __init__(self, dtype: str) -> None:
+        self._published: tuple[AnyArray, int] = (np.empty(0, dtype), 0)
+
+    def array(self) -> AnyArray:
+        array, count = self._published
+        return array[:count]
+
+    def append(self, values: AnyArray) -> None:
+        array, count = self._published
+        needed = count + len(values)
+        if needed > len(array):
+            grown = np.empty(max(needed, 2 * len(array), _FIRST_CAPACITY), array.dtype)
+            grown[:count] = array[:count]
+            array = grown
+        array[count:needed] = values
+        self._published = (array, needed)
+
+
+class Words:
+    """A dictionary of strings (or bytes) that grows: value <-> code in order of arrival."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.codes: dict[Any, int] = {}
+        self._sorted: tuple[list[Any], list[int]] = ([], [])
+
+    def encode(self, values: Iterable[Any]) -> AnyArray:
+        codes = self.codes
+        for value in values:
+            if value not in codes:
+                self.values.append(value)  # before its code is known, so that a reader can look it up
+                codes[value] = len(self.values) - 1
+        return np.array([codes[value] for value in values], np.int32)
+
+    def within(self, probe: Within) -> AnyArray:
+        """For every code, whether its value lies between the bounds."""
+        ordered, codes = self._ordered()
+        below = bisect.bisect_right if probe.low_open else bisect.bisect_left
+        above = bisect.bisect_left if probe.high_open else bisect.bisect_right
+        first = 0 if probe.low is None else below(ordered, probe.low)
+        last = len(ordered) if probe.high is None else above(ordered, probe.high)
+        return mask_of(len(codes), codes[first:last])
+
+    def prefixed(self, text: str) -> AnyArray:
+        """For every code, whether its value starts with `text`."""
+        ordered, codes = self._ordered()
+        first = bisect.bisect_left(ordered, text)
+        last = bisect.bisect_right(ordered, text, lo=first, key=lambda value: value[: len(text)])
+        return mask_of(len(codes), codes[first:last])
+
+    def _ordered(self) -> tuple[list[Any], list[int]]:
+        """Values in ascending order with their codes; kept until values are added."""
+        ordered, codes = self._sorted
+        count = len(self.values)
+        if len(codes) < count:
+            # Sorting a sorted list with a tail is nearly linear.
+            tail = self.values[len(codes) : count]
+            pairs = sorted([*zip(ordered, codes, strict=True), *zip(tail, range(len(codes), count), strict=True)])
+            ordered, codes = [value for value, _ in pairs], [code for _, code in pairs]
+            self._sorted = (ordered, codes)
+        return ordered, codes
+
+
+class GrowingColumn:
+    """One path of a growing segment."""
+
+    def __init__(self) -> None:
+        self.present = Growable("<i4")
+        self.nulls = Growable("<i4")
+        self.lists = Growable("<i4")
+        self.postings: dict[str, tuple[Growable, Growable]] = {}  # stored type -> values (or codes), rows
+        self.words: dict[str, Words] = {}  # text type -> its dictionary
+
+    def append(self, rows: I32, values: list[FlatValue]) -> None:
+        """Adds the values of some later rows, ascending."""
+        kinds = set(map(type, values))
+        if len(kinds) == 1 and (stored := stored_type(next(iter(kinds)))):
+            self._post(stored, values, rows)
+        else:
+            self._append_mixed(rows, values)
+        self.present.append(rows)
+
+    def _append_mixed(self, rows: I32, values: list[FlatValue]) -> None:
+        buckets: dict[str, tuple[list[Any], list[int]]] = {}
+        nulls, lists = [], []
+        for row, value in zip(rows.tolist(), values, strict=True):
+            if value is None:
+                nulls.append(row)
+                continue
+            elements: Iterable[Any] = (value,)
+            if isinstance(value, list | tuple):
+                if isinstance(value, list):
+                    lists.append(row)
+                elements = _distinct(value)
+            for element in elements:
+                bucket = buckets.setdefault(stored_type(type(element)), ([], []))
+                bucket[0].append(element)
+                bucket[1].append(row)
+        for stored, (elements, posted) in buckets.items():
+            self._post(stored, elements, np.array(posted, np.int32))
+        self.nulls.append(np.array(nulls, np.int32))
+        self.lists.append(np.array(lists, np.int32))
+
+    def _post(self, stored: str, values: Sequence[Any], rows: I32) -> None:
+        if stored in TEXT:
+            if stored not in self.words:
+                self.words[stored] = Words()
+            encoded = self.words[stored].encode(values)
+        else:
+            encoded = encode(stored, values)
+        if stored == "float":
+            known = ~np.isnan(encoded)  # NaN equals nothing and lies in no range: it is only present
+            encoded, rows = encoded[known], rows[known]
+        if stored not in self.postings:
+            self.postings[stored] = (Growable(NUMERIC.get(stored, "<i4")), Growable("<i4"))
+        posted_values, posted_rows = self.postings[stored]
+        posted_values.append(encoded)
+        posted_rows.append(rows)
+
+    def sealed(self, rows: int, renumbered: I32 | None) -> dict[str, AnyArray]:
+        present, nulls, lists = (
+            seal_columns.renumber(growing.array(), renumbered) for growing in (self.present, self.nulls, self.lists)
+        )
+        if not len(present):
+            return {}
+        arrays = seal_columns.presence(rows, present, nulls, lists)
+        for stored, (values, growing) in self.postings.items():
+            posted = seal_columns.renumber(growing.array(), renumbered, drop=False)
+            kept = posted >= 0
+            if stored in TEXT:
+                arrays |= seal_columns.from_words(stored, self.words[stored].values, values.array()[kept], posted[kept])
+            else:
+                arrays |= seal_columns.numeric(stored, values.array()[kept], posted[kept])
+        return arrays or {"present_rows": present}
+
+
+def _distinct(values: Sequence[Any]) -> Iterable[Any]:
+    """The elements of a list without repeated ones."""
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and not issubclass(next(iter(kinds)), dt.date):
+        return dict.fromkeys(values)
+    return {_identity(element): element for element in values}.values()
+
+
+def _identity(element: Any) -> tuple[str, Any]:
+    """Equal for elements that are one posting. True, 1 and 1.0 are one key of a dict, so the type belongs to it."""
+    stored = stored_type(type(element))
+    return stored, microseconds(element) if stored == "timestamp" else element
+
+
+def mask_of(count: int, chosen: list[int]) -> AnyArray:
+    mask = np.zeros(count, np.bool_)
+    mask[chosen] = True
+    return mask
