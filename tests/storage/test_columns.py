@@ -87,6 +87,26 @@ def test_many_operands() -> None:
         assert rows(source, Prefix("s", "word 99")) == [99, *range(990, 1000)]
 
 
+def test_strings_that_arrive_between_questions() -> None:
+    columns = GrowingColumns()
+    words: list[str] = []
+    for count in (1500, 10, 2000, 400, 1):
+        added = [f"{(len(words) + position) * 7919 % 10_007}" for position in range(count)]
+        columns.append(len(words), [{"s": word} for word in added])
+        words += added
+        source = columns.at(len(words))
+        for low, high in (("2", "5"), ("31", "31"), (words[-1], None), (None, words[0])):
+            for low_open, high_open in itertools.product((False, True), repeat=2):
+                wanted = [
+                    row
+                    for row, word in enumerate(words)
+                    if (low is None or (word > low if low_open else word >= low))
+                    and (high is None or (word < high if high_open else word <= high))
+                ]
+                assert rows(source, Within("s", low, high, low_open, high_open)) == wanted
+        assert rows(source, Prefix("s", "77")) == [row for row, word in enumerate(words) if word.startswith("77")]
+
+
 def test_value_counts_and_extremes() -> None:
     zone = dt.timezone(dt.timedelta(hours=2))
     moment = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)

@@ -14,7 +14,7 @@ from vecdb.storage.payload import FlatValue
 from vecdb.types import I32, AnyArray, Equal, Prefix, Probe, RowSet, Within
 
 _SLICE = 128  # records handled between two yields of the interpreter lock
-_BATCH = 1024  # records turned into arrays at once
+_BATCH = 512  # records turned into arrays at once
 _ANSWERS = 32  # probes whose rows a reader keeps
 _NO_ROWS: I32 = np.empty(0, np.int32)
 

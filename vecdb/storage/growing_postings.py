@@ -15,6 +15,7 @@ from vecdb.storage.payload import FlatValue, microseconds
 from vecdb.types import I32, AnyArray, Within
 
 _FIRST_CAPACITY = 256
+_TAIL = 1024  # values of a dictionary that may wait to be sorted
 
 
 class Growable:
@@ -59,22 +60,23 @@ class Words:
         ordered, codes = self._ordered()
         below = bisect.bisect_right if probe.low_open else bisect.bisect_left
         above = bisect.bisect_left if probe.high_open else bisect.bisect_right
-        first = 0 if probe.low is None else below(ordered, probe.low)
-        last = len(ordered) if probe.high is None else above(ordered, probe.high)
-        return mask_of(len(codes), codes[first:last])
+        low, high = probe.low, probe.high
+        first = 0 if low is None else below(ordered, low)
+        last = len(ordered) if high is None else above(ordered, high)
+        return _marked(codes, codes[first:last], [_inside(value, probe) for value in self.values[len(codes) :]])
 
     def prefixed(self, text: str) -> AnyArray:
         """For every code, whether its value starts with `text`."""
         ordered, codes = self._ordered()
         first = bisect.bisect_left(ordered, text)
         last = bisect.bisect_right(ordered, text, lo=first, key=lambda value: value[: len(text)])
-        return mask_of(len(codes), codes[first:last])
+        return _marked(codes, codes[first:last], [value.startswith(text) for value in self.values[len(codes) :]])
 
     def _ordered(self) -> tuple[list[Any], list[int]]:
-        """Values in ascending order with their codes; kept until values are added."""
+        """The first values in ascending order with their codes; the rest, at most an eighth, stays a tail."""
         ordered, codes = self._sorted
         count = len(self.values)
-        if len(codes) < count:
+        if count - len(codes) > max(_TAIL, len(codes) // 8):
             # Sorting a sorted list with a tail is nearly linear.
             tail = self.values[len(codes) : count]
             pairs = sorted([*zip(ordered, codes, strict=True), *zip(tail, range(len(codes), count), strict=True)])
@@ -168,6 +170,16 @@ def _identity(element: Any) -> tuple[str, Any]:
     """Equal for elements that are one posting. True, 1 and 1.0 are one key of a dict, so the type belongs to it."""
     stored = stored_type(type(element))
     return stored, microseconds(element) if stored == "timestamp" else element
+
+
+def _inside(value: Any, probe: Within) -> bool:
+    above = probe.low is None or (value > probe.low if probe.low_open else value >= probe.low)
+    return above and (probe.high is None or (value < probe.high if probe.high_open else value <= probe.high))
+
+
+def _marked(codes: list[int], chosen: list[int], tail: list[bool]) -> AnyArray:
+    """The mask of chosen codes, with the tail behind."""
+    return np.append(mask_of(len(codes), chosen), np.array(tail, np.bool_))
 
 
 def mask_of(count: int, chosen: list[int]) -> AnyArray:

@@ -27,6 +27,8 @@ class _Spans:
         return int((self.highs - self.lows).sum())
 
     def gather(self) -> list[I32]:
+        if len(self.lows) == 1:
+            return [self.rows[self.lows[0] : self.highs[0]]]
         filled = np.flatnonzero(self.highs > self.lows)
         if len(filled) <= 16:
             return [self.rows[self.lows[span] : self.highs[span]] for span in filled]
