@@ -23,6 +23,12 @@ def nested(levels: int) -> dict[str, Any]:
     return where
 
 
+def endless() -> dict[str, Any]:
+    where: dict[str, Any] = {}
+    where["$not"] = where
+    return where
+
+
 BAD: list[tuple[Any, str]] = [
     (5, "where: needs a dict"),
     ([{"a": 1}], "where: needs a dict"),
@@ -63,6 +69,8 @@ BAD: list[tuple[Any, str]] = [
     ({"a": {"$exists": 1}}, r"where\.a\.\$exists: needs true or false, not 1"),
     ({"a": {"$not": 5}}, r"where\.a\.\$not: needs a dict of operators"),
     (nested(32), "nested deeper than 32 levels"),
+    (nested(5_000), "nested deeper than 32 levels"),
+    (endless(), "nested deeper than 32 levels"),
     ({"$or": [{"a": 1}] * 4_097}, "more than 4096 conditions"),
 ]
 

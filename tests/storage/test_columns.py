@@ -191,6 +191,12 @@ def test_merging_drops_strings_that_nobody_has() -> None:
     assert merge_sealed([(part, np.array([-1, -1, -1], np.int32))], 0) == {}
 
 
+def test_a_column_of_empty_strings() -> None:
+    for _, source in all_forms([{"s": "", "b": b""}, {"s": ""}]):
+        assert rows(source, Equal("s", ("",))) == rows(source, Prefix("s", "")) == [0, 1]
+        assert rows(source, Equal("b", (b"",))) == [0]
+
+
 def test_array_names_are_safe_as_file_names() -> None:
     arrays = growing([{"a": value} for value in (1, 1.5, True, "x", b"x", None, [2], dt.date(2020, 1, 1))]).sealed(None)
     assert all(name.isidentifier() and len(name) < 24 for name in arrays["a"])

@@ -28,6 +28,14 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
+class Moment(dt.datetime):
+    """A relative of datetime, as pandas.Timestamp is one."""
+
+
+class Day(dt.date):
+    pass
+
+
 class Level(enum.IntEnum):
     HIGH = 3
 
@@ -112,6 +120,8 @@ CONVERTED: list[tuple[Any, Any]] = [
     (memoryview(b"x"), b"x"),
     (MappingProxyType({"b": 1}), {"b": 1}),
     (Colour.RED, "red"),
+    (Moment(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN), dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN)),
+    (Day(2024, 1, 1), dt.date(2024, 1, 1)),
     (Level.HIGH, 3),
 ]
 

@@ -26,16 +26,21 @@ def normalise(payload: Payload) -> dict[str, Any]:
 
 
 def _normalise(value: Any, path: tuple[str | int, ...], depth: int) -> Any:
-    kind = type(value)
-    if kind in PLAIN:
+    if type(value) in PLAIN or (type(value) is int and INT_MIN <= value <= INT_MAX):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         _check_depth(path, depth)
-        return {_key(key, path): _normalise(item, (*path, key), depth + 1) for key, item in value.items()}
+        return {
+            _key(key, path): item if type(item) in PLAIN else _normalise(item, (*path, key), depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
         _check_depth(path, depth)
         items = value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind in "biufU" else value
-        return [_normalise(item, (*path, position), depth + 1) for position, item in enumerate(items)]
+        return [
+            item if type(item) in PLAIN else _normalise(item, (*path, position), depth + 1)
+            for position, item in enumerate(items)
+        ]
     return _normalise_scalar(value, path)
 
 
@@ -56,8 +61,15 @@ def _normalise_scalar(value: Any, path: tuple[str | int, ...]) -> Scalar | None:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, dt.date) and value == value:  # pandas.NaT is a datetime that differs from itself
-        return value
+        return _plain_date(value)
     raise InvalidInput(f"{place(path)} has the type {_type_name(value)}, which a payload cannot hold; {_remedy(value)}")
+
+
+def _plain_date(value: dt.date) -> dt.date:
+    if not isinstance(value, dt.datetime):
+        return dt.date(value.year, value.month, value.day)
+    wall = dt.datetime(value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
+    return wall.replace(tzinfo=value.tzinfo, fold=value.fold)
 
 
 def _remedy(value: Any) -> str:

@@ -86,7 +86,7 @@ def take(data: U8, offsets: I64, order: NDArray[np.integer]) -> tuple[U8, I64]:
     starts, ends = offsets[:-1][order], offsets[1:][order]
     result = np.zeros(len(order) + 1, np.int64)
     np.cumsum(ends - starts, out=result[1:])
-    source = memoryview(np.ascontiguousarray(data)).cast("B")
+    source = memoryview(np.ascontiguousarray(data))
     pieces: list[bytes] = []
     for first in range(0, len(order), _SLICE):
         bounds = zip(starts[first : first + _SLICE].tolist(), ends[first : first + _SLICE].tolist(), strict=True)
