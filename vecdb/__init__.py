@@ -1,3 +1,58 @@
-"""vecdb: the vector database that you import."""
+"""vecdb: the vector database that you import. `vecdb.open("./data")` and go."""
+
+from vecdb.collection import Collection
+from vecdb.database import Database, open
+from vecdb.engine.report import CollectionStats, DatabaseStats, Explanation
+from vecdb.engine.resolve import REMOVE
+from vecdb.errors import (
+    AlreadyExists,
+    Closed,
+    Corrupted,
+    FilterError,
+    InvalidInput,
+    Locked,
+    NotFound,
+    Poisoned,
+    ReadOnly,
+    StorageFailed,
+    UnsupportedFormat,
+    VecdbError,
+)
+from vecdb.filter.expression import F
+from vecdb.index.warm import warm_up
+from vecdb.options import HNSW, Flat, VectorField
+from vecdb.results import Hit, Hits, Record, Records
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "HNSW",
+    "REMOVE",
+    "AlreadyExists",
+    "Closed",
+    "Collection",
+    "CollectionStats",
+    "Corrupted",
+    "Database",
+    "DatabaseStats",
+    "Explanation",
+    "F",
+    "FilterError",
+    "Flat",
+    "Hit",
+    "Hits",
+    "InvalidInput",
+    "Locked",
+    "NotFound",
+    "Poisoned",
+    "ReadOnly",
+    "Record",
+    "Records",
+    "StorageFailed",
+    "UnsupportedFormat",
+    "VecdbError",
+    "VectorField",
+    "__version__",
+    "open",
+    "warm_up",
+]

@@ -121,7 +121,7 @@ class DatabaseOptions:
     """How one process runs a database; nothing of it is stored.
 
     sync           "full": a write returns when it is on disk.  "interval": when the operating system has it; a
-                   power cut may lose the last `interval_ms`.  "none": when this process has it, until flush()
+                   power cut may lose the last `interval_ms`.  "none": the same, and nothing syncs before flush()
     interval_ms    how often "interval" syncs
     maintenance    "auto": a thread seals, indexes, merges and reclaims.  "manual": maintain() runs one step a call
     threads        threads of index builds and batch searches; 0 takes all processors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vecdb.index.base import kernel_inputs
 from vecdb.types import F32, I32, I64, U64, Matrix
 
 
@@ -12,4 +11,4 @@ def search_matrix(
     """As Index.search, with float32 rows. Loads the compiler on first use."""
     from vecdb.index.flat import search_exact
 
-    return search_exact(kernel_inputs(matrix), queries, k, allow, rows, counters)
+    return search_exact(matrix, queries, k, allow, rows, counters)

@@ -12,6 +12,7 @@ import enum
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from vecdb.files.seams import Seams
 
 MAP_MIN = 1 << 30  # bytes of address space, not of disk
 MAP_FACTOR = 4
+READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
 DATA = "data.mdb"
 
@@ -45,7 +47,7 @@ class Reader(Protocol):
 
     def get(self, table: Table, key: bytes) -> bytes | None: ...
     def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]: ...
-    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]: ...
     def close(self) -> None: ...
 
 
@@ -53,7 +55,7 @@ class Writer(Protocol):
     """Inside `write()`: all of it is committed, or none."""
 
     def get(self, table: Table, key: bytes) -> bytes | None: ...
-    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]: ...
+    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]: ...
     def put(self, table: Table, key: bytes, value: bytes) -> None: ...
     def put_many(self, table: Table, items: list[tuple[bytes, bytes]]) -> None: ...
     def delete(self, table: Table, key: bytes) -> None: ...
@@ -118,10 +120,10 @@ class LmdbReader:
             get, database = self._open().get, self.owner.databases[table]
             return [get(key, db=database) for key in keys]
 
-    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Read whole at once, so that no cursor stays open between two calls."""
         with self.lock:
-            return iter(list(_scan(self._open(), self.owner.databases[table], prefix)))
+            return iter(list(islice(_scan(self._open(), self.owner.databases[table], prefix), limit)))
 
     def _open(self) -> Any:
         if self.transaction is None:
@@ -158,8 +160,8 @@ class LmdbWriter:
         value: bytes | None = self.transaction.get(key, db=self.databases[table])
         return value
 
-    def scan(self, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(list(_scan(self.transaction, self.databases[table], prefix)))
+    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return iter(list(islice(_scan(self.transaction, self.databases[table], prefix), limit)))
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         self.transaction.put(key, value, db=self.databases[table])
@@ -190,7 +192,7 @@ class LmdbCatalog:
         try:
             environment = lmdb.open(
                 str(path),
-                map_size=max(MAP_MIN, MAP_FACTOR * size),
+                map_size=max(MAP_MIN, MAP_FACTOR * size) * (1 if self.writable else READER_FACTOR),
                 readonly=not self.writable,
                 create=False,
                 lock=self.locked,

@@ -217,7 +217,9 @@ def decode_collection(key: bytes, stored: bytes) -> CollectionMeta:
         FieldMeta(number, title, dim, Metric(metric), index_from_dict(index) if index else None)
         for number, title, dim, metric, index in fields
     )
-    return CollectionMeta(_NUMBER.unpack(key)[0], name, identity, metas, *counters, tuple(paths))
+    next_sequence, next_segment, records = counters
+    number = _NUMBER.unpack(key)[0]
+    return CollectionMeta(number, name, identity, metas, next_sequence, next_segment, records, tuple(paths))
 
 
 def encode_segment(collection: int, entry: SegmentEntry) -> bytes:

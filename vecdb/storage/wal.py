@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,13 +133,16 @@ class Wal:
 
     def rewrite(self, start_lsn: int, batches: Iterable[tuple[int, int, Sequence[Bytes]]]) -> None:
         """A new epoch that begins with a copy of the surviving batches; then the old files go."""
-        old = [file.path for file in self.files]
+        old, self.files = self.files, []
         self.epoch += 1
-        self.files = []
-        self._start(start_lsn, 0, 0, batches)
+        try:
+            self._start(start_lsn, 0, 0, batches)
+        except BaseException:
+            self.files, self.epoch = old, self.epoch - 1
+            raise
         self.seams.disk.reach("log:rewritten")
-        for path in old:
-            self.seams.disk.remove(path)
+        for file in old:
+            self.seams.disk.remove(file.path)
         self.seams.disk.sync_directory(self.directory)
 
     def _start(
@@ -154,20 +158,33 @@ class Wal:
         try:
             handle.write_at(header.encode(), 0)
             for lsn, time_ns, payload in batches:
-                for buffer in _records(header.salt, lsn, time_ns, payload):
-                    handle.write_at(buffer, file.end)
-                    file.end += len(buffer)
-                file.last_lsn = lsn
+                self._copy(handle, file, lsn, time_ns, payload)
             handle.sync()
             disk.rename(temporary, path)
-            disk.sync_directory(self.directory)
         except BaseException:
             handle.close()
+            with contextlib.suppress(StorageFailed):  # the next open sweeps it
+                disk.remove(temporary)
             raise
+        self._sync_directory()
         if self.handle is not None:
             self.handle.close()
         self.handle, self.synced_upto, self.marked_upto = handle, file.end, file.end
         self.files = [*self.files, file]
+
+    @staticmethod
+    def _copy(handle: File, file: LogFile, lsn: int, time_ns: int, payload: Sequence[Bytes]) -> None:
+        for buffer in _records(file.header.salt, lsn, time_ns, payload):
+            handle.write_at(buffer, file.end)
+            file.end += len(buffer)
+        file.last_lsn = lsn
+
+    def _sync_directory(self) -> None:
+        try:
+            self.seams.disk.sync_directory(self.directory)
+        except StorageFailed as error:
+            self.poison = f"the directory of the log could not be synced ({error})"
+            raise Poisoned(self.poison) from error
 
     def retire(self, applied_lsn: int) -> None:
         """Removes files whose batches the catalog holds; never the newest."""
@@ -177,7 +194,7 @@ class Wal:
             self.seams.disk.remove(file.path)
             self.files = [kept for kept in self.files if kept is not file]
         if gone:
-            self.seams.disk.sync_directory(self.directory)
+            self._sync_directory()
 
     def close(self, clean: bool) -> None:
         """`clean` writes the record that tells the next open that the tail is durable."""

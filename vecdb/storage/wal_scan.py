@@ -54,15 +54,29 @@ def scan(disk: Disk, directory: Path, uuid: bytes, applied_lsn: int) -> LogScan:
     """Reads the log of `directory`. Corrupted where acknowledged batches would be lost; nothing is changed."""
     headers, leftovers = _headers(disk, directory, uuid)
     epoch = max((header.epoch for _, header in headers), default=0)
-    current = sorted((h.start_lsn, p.name, p, h) for p, h in headers if h.epoch == epoch)
+    current = _in_order([(path, header) for path, header in headers if header.epoch == epoch])
     leftovers += [path for path, header in headers if header.epoch != epoch]
     result = LogScan([], epoch, [], True, applied_lsn, leftovers)
-    for i, (start, _, path, header) in enumerate(current):
-        successor = current[i + 1][3] if i + 1 < len(current) else None
-        if not result.files and start > applied_lsn + 1:
-            raise Corrupted(path, 0, f"batches {applied_lsn + 1} to {start - 1} are missing from the log")
+    for i, (path, header) in enumerate(current):
+        successor = current[i + 1][1] if i + 1 < len(current) else None
+        if not result.files and header.start_lsn > applied_lsn + 1:
+            raise Corrupted(path, 0, f"batches {applied_lsn + 1} to {header.start_lsn - 1} are missing from the log")
         _read_file(disk, path, header, successor, applied_lsn, result)
     return result
+
+
+def _in_order(files: list[tuple[Path, FileHeader]]) -> list[tuple[Path, FileHeader]]:
+    """By lsn; files that start at the same lsn, because the earlier got no batch, by their chain."""
+    before = {header.checksum: header.previous for _, header in files}
+
+    def depth(checksum: int) -> int:
+        seen: set[int] = set()
+        while checksum in before and checksum not in seen:
+            seen.add(checksum)
+            checksum = before[checksum]
+        return len(seen)
+
+    return sorted(files, key=lambda file: (file[1].start_lsn, depth(file[1].checksum)))
 
 
 def _headers(disk: Disk, directory: Path, uuid: bytes) -> tuple[list[tuple[Path, FileHeader]], list[Path]]:

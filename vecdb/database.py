@@ -1,0 +1,162 @@
+"""The handle of a database: a directory of collections."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from vecdb.collection import Collection
+from vecdb.engine import database_calls as calls
+from vecdb.engine.report import DatabaseStats
+from vecdb.engine.state import Engine
+from vecdb.options import IndexOptions, VectorField
+
+
+class Database:
+    """An open database; made by `vecdb.open`. A context manager: leaving it closes it. Any thread may use it.
+
+    Every method raises Closed after close(), and in a process forked from the one that opened it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Engine | None = engine
+
+    def _open(self) -> Engine:
+        return calls.checked(self._engine)
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._open().path
+
+    # ---- collections ----------------------------------------------------------------------------------------------
+    def create_collection(
+        self,
+        name: str,
+        *,
+        dim: int | None = None,
+        metric: str = "cosine",
+        index: IndexOptions | str = "auto",
+        fields: Mapping[str, VectorField] | None = None,
+    ) -> Collection:
+        """A new, empty collection. AlreadyExists if there is one of this name.
+
+        dim, metric, index   of its one vector field, called "vector"; without `dim` the first write decides it
+        fields               several named vector fields instead: {"title": vecdb.VectorField(384), ...}
+        """
+        engine = self._open()
+        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, fields), type(self))
+
+    def get_collection(self, name: str) -> Collection:
+        """The collection of this name. NotFound if there is none."""
+        engine = self._open()
+        return Collection(engine, calls.get_collection(engine, name), type(self))
+
+    def get_or_create_collection(
+        self,
+        name: str,
+        *,
+        dim: int | None = None,
+        metric: str = "cosine",
+        index: IndexOptions | str = "auto",
+        fields: Mapping[str, VectorField] | None = None,
+    ) -> Collection:
+        """The collection of this name, made if there is none. InvalidInput if it exists with another shape."""
+        engine = self._open()
+        state = calls.get_or_create_collection(engine, name, dim, metric, index, fields)
+        return Collection(engine, state, type(self))
+
+    def list_collections(self) -> list[str]:
+        """The names, sorted."""
+        return sorted(self._open().names)
+
+    def rename_collection(self, name: str, new_name: str) -> None:
+        """Gives a collection another name; handles of it go on working."""
+        calls.rename_collection(self._open(), name, new_name)
+
+    def delete_collection(self, name: str) -> None:
+        """Drops a collection with all its records, at once and for good; its space is reclaimed in the background."""
+        calls.delete_collection(self._open(), name)
+
+    # ---- care -----------------------------------------------------------------------------------------------------
+    def maintain(self) -> str | None:
+        """With maintenance="manual": takes one step and returns its name, or None when there is nothing to do."""
+        return calls.maintain(self._open())
+
+    def optimize(self) -> None:
+        """Returns when everything is sealed, merged, indexed and reclaimed."""
+        calls.optimize(self._open())
+
+    def flush(self) -> None:
+        """Returns when every write before it is on disk. Needed only with sync="interval" or "none"."""
+        calls.flush(self._open())
+
+    def refresh(self) -> None:
+        """With mode="r": sees what the writing process wrote since. Searches that run keep what they saw."""
+        calls.refresh(self._open())
+
+    def stats(self) -> DatabaseStats:
+        """Records, segments, indexes and bytes of every part, as of now."""
+        return calls.stats(self._open())
+
+    def close(self) -> None:
+        """Makes everything durable and lets go of the directory. May be called again; others' handles stay open."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            calls.release(engine)
+
+    def __enter__(self) -> Database:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "Database(closed)" if self._engine is None else f"Database({str(self._engine.path)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopen, (str(self._open().path),)
+
+    def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not engine.closed and not engine.forked:
+            warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self, stacklevel=1)
+            self.close()
+
+    @staticmethod
+    def reopen(path: str, name: str) -> Collection:
+        """Unpickles a handle of a collection: read-only, in whatever process this is."""
+        return open(path, mode="r").get_collection(name)
+
+
+def reopen(path: str) -> Database:
+    """Unpickles a handle: read-only, in whatever process this is."""
+    return open(path, mode="r")
+
+
+def open(
+    path: str | os.PathLike[str],
+    mode: Literal["rw", "r"] = "rw",
+    *,
+    sync: str = "full",
+    interval_ms: int = 1000,
+    maintenance: str = "auto",
+    threads: int = 0,
+) -> Database:
+    """Opens the database in a directory; with mode="rw" it is created if there is none.
+
+    mode          "rw": one process at a time (Locked names the other).  "r": any number, see `Database.refresh`
+    sync          when a write is acknowledged: "full" when it is on disk, "interval", "none"
+    maintenance   "auto" on a thread, or "manual": call `Database.maintain`
+    threads       for index builds and batches of queries; 0 takes all processors
+
+    NotFound, Locked, Corrupted, UnsupportedFormat, StorageFailed; none of them changes anything.
+    """
+    return Database(calls.open_engine(path, mode, sync, interval_ms, maintenance, threads))

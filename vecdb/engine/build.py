@@ -1,0 +1,203 @@
+"""Indexes of sealed segments: which one is wanted, building it beside the old one, and putting it in its place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from vecdb.engine.apply import replace_views
+from vecdb.engine.commit import flush_pending
+from vecdb.engine.load import open_slot, segment_files
+from vecdb.engine.schema import change_catalog
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.view import FieldView, Segment
+from vecdb.files import names
+from vecdb.files.disk import remove_tree
+from vecdb.index.base import Index, load_kind
+from vecdb.options import HNSW, Flat, IndexOptions
+from vecdb.storage.catalog import Table, Writer
+from vecdb.storage.schema import (
+    CollectionMeta,
+    FieldEntry,
+    FieldMeta,
+    IndexEntry,
+    SegmentEntry,
+    decode_segment,
+    encode_file,
+    encode_segment,
+    file_key,
+    segment_key,
+)
+from vecdb.storage.sealed import Files, Sealed, SealedField, open_segment, write_index_arrays
+from vecdb.types import Progress
+
+CODED_ROWS_MIN = 1024  # rows below which float32 is as fast as codes
+GRAPH_VALUES_MIN = 50_000 * 384  # vector values of a segment from which "auto" takes a graph
+SEED = 20_240
+
+
+def wanted_options(field: FieldMeta, rows: int, dim: int) -> tuple[IndexOptions, ...]:
+    """The indexes that a segment of this size should have: codes to scan, and a graph where it pays."""
+    if rows < CODED_ROWS_MIN:
+        return ()
+    chosen = field.index
+    flat = chosen if isinstance(chosen, Flat) else Flat()
+    if isinstance(chosen, Flat) or (chosen is None and rows * dim < GRAPH_VALUES_MIN):
+        return (flat,)
+    return (flat, chosen or HNSW())
+
+
+def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, files: Files) -> tuple[SegmentEntry, Files]:
+    """Scan codes for the fields of a segment that is being written: fast enough to be part of sealing."""
+    directory = engine.segment_directory(meta.number, entry.number)
+    storage = open_segment(engine.seams.disk, directory, meta, entry, files)
+    for field in storage.fields.values():
+        field_meta = next(f for f in meta.fields if f.number == field.entry.number)
+        for options in wanted_options(field_meta, field.matrix.rows, field.matrix.dim):
+            if isinstance(options, Flat):
+                index = build_index(engine, field, options, None)
+                changed, added = store_index(engine, meta.number, entry, field.entry, index, options)
+                entry, files = entry.with_field(changed), {**files, **added}
+    return entry, files
+
+
+def build_index(engine: Engine, field: SealedField, options: IndexOptions, progress: Progress | None) -> Index:
+    engine.kernels.wait()
+    kind = load_kind(options.kind)
+    return kind.build(field.matrix, options, seed=SEED, threads=engine.kernels.threads, progress=progress)
+
+
+def store_index(
+    engine: Engine, collection: int, entry: SegmentEntry, field: FieldEntry, index: Index, options: IndexOptions
+) -> tuple[FieldEntry, Files]:
+    """Writes the arrays of an index in a directory of its own; no catalog names it yet."""
+    directory = engine.segment_directory(collection, entry.number)
+    number = engine.take_index_number(collection, entry.number, field)
+    try:
+        files = write_index_arrays(engine.seams.disk, directory, field.number, number, index.arrays())
+    except BaseException:
+        remove_tree(engine.seams.disk, directory / names.index_directory(field.number, number))
+        raise
+    parameters = index.parameters()
+    made = IndexEntry(
+        number, options.kind, asdict(options), str(parameters["quantiser"]), index.indexed_rows, parameters
+    )
+    others = tuple(old for old in field.indexes if old.kind != options.kind)
+    return replace(field, indexes=(*others, made), next_index=number + 1), files
+
+
+# ---- one missing index ----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An index that a sealed segment should have and has not. `drop`: kinds it has and should not."""
+
+    state: CollectionState
+    segment: Segment
+    field: int
+    options: IndexOptions | None
+    drop: tuple[str, ...]
+
+
+def find_missing(state: CollectionState) -> Missing | None:
+    for segment in state.view.segments:
+        if not isinstance(segment.storage, Sealed):
+            continue
+        for number, field in segment.fields.items():
+            missing = _missing_in(state, segment, number, field)
+            if missing is not None:
+                return missing
+    return None
+
+
+def _missing_in(state: CollectionState, segment: Segment, number: int, field: FieldView) -> Missing | None:
+    meta = next(f for f in state.meta.fields if f.number == number)
+    wanted = wanted_options(meta, field.matrix.rows, field.matrix.dim)
+    slots = field.indexes or {}
+    for options in wanted:
+        slot = slots.get(options.kind)
+        if slot is None or slot.damaged or dict(slot.entry.options) != asdict(options):
+            return Missing(state, segment, number, options, ())
+    surplus = tuple(kind for kind in slots if kind not in {options.kind for options in wanted})
+    return Missing(state, segment, number, None, surplus) if surplus else None
+
+
+def complete(engine: Engine, missing: Missing, progress: Progress) -> None:
+    """Builds what is missing and commits it; the old index serves until then. Held: maintenance_lock."""
+    storage = missing.segment.storage
+    assert isinstance(storage, Sealed)
+    field, collection = storage.fields[missing.field], missing.state.meta.number
+    files: Files = {}
+    changed = field.entry
+    if missing.options is not None:
+        index = build_index(engine, field, missing.options, progress)
+        changed, files = store_index(engine, collection, storage.entry, field.entry, index, missing.options)
+        engine.seams.disk.reach("index:written")
+    kept = tuple(index for index in changed.indexes if index.kind not in missing.drop)
+    changed = replace(changed, indexes=kept)
+    with engine.catalog_lock:
+        change_catalog(engine, lambda writer: _commit(writer, collection, storage, changed, files))
+        engine.seams.disk.reach("index:committed")
+        _install(engine, missing.state, storage, changed)
+    _remove_old(engine, collection, storage, field.entry, changed)
+
+
+def _commit(writer: Writer, collection: int, storage: Sealed, field: FieldEntry, files: Files) -> None:
+    key = segment_key(collection, storage.entry.number)
+    stored = writer.get(Table.SEGMENTS, key)
+    if stored is None:
+        return
+    entry = decode_segment(key, stored)
+    old = entry.field(field.number)
+    kept = {index.number for index in field.indexes}
+    for index in old.indexes if old else ():
+        if index.number not in kept:
+            prefix = file_key(
+                collection, entry.number, names.index_directory(field.number, index.number).as_posix() + "/"
+            )
+            for file_key_bytes, _ in writer.scan(Table.FILES, prefix):
+                writer.delete(Table.FILES, file_key_bytes)
+    for path, file in files.items():
+        at = file_key(collection, entry.number, path)
+        writer.put(Table.FILES, at, encode_file(at, file))
+    writer.put(Table.SEGMENTS, key, encode_segment(collection, entry.with_field(field)))
+
+
+def _install(engine: Engine, state: CollectionState, storage: Sealed, field: FieldEntry) -> None:
+    with engine.both_locks():
+        flush_pending(engine)
+        if state.dropped:
+            return
+        key = segment_key(state.meta.number, storage.entry.number)
+        stored = engine.snapshot.get(Table.SEGMENTS, key)
+        if stored is None:
+            return
+        storage.entry = decode_segment(key, stored)
+        storage.files = segment_files(state.meta.number, storage.entry.number, engine.snapshot)
+        old = storage.fields[field.number]
+        sealed = storage.fields[field.number] = SealedField(field, old.matrix, old.rows_of)
+        segments = tuple(
+            _with_indexes(engine, state.meta, segment, sealed) if segment.storage is storage else segment
+            for segment in state.view.segments
+        )
+        replace_views(state, replace(state.view, segments=segments))
+
+
+def _with_indexes(engine: Engine, meta: CollectionMeta, segment: Segment, field: SealedField) -> Segment:
+    storage, number = segment.storage, field.entry.number
+    assert isinstance(storage, Sealed)
+    old = segment.fields[number]
+    slots = {}
+    for index in field.entry.indexes:
+        slot = (old.indexes or {}).get(index.kind)
+        if slot is None or slot.entry.number != index.number:
+            slot = open_slot(engine, meta, storage, field, index, storage.files)
+        slots[index.kind] = slot
+    return replace(segment, fields={**segment.fields, number: replace(old, indexes=slots)})
+
+
+def _remove_old(engine: Engine, collection: int, storage: Sealed, before: FieldEntry, after: FieldEntry) -> None:
+    kept = {index.number for index in after.indexes}
+    directory = engine.segment_directory(collection, storage.entry.number)
+    for index in before.indexes:
+        if index.number not in kept:
+            engine.damaged.discard((collection, storage.entry.number, before.number, index.number))
+            remove_tree(engine.seams.disk, directory / names.index_directory(before.number, index.number))

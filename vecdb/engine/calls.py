@@ -1,0 +1,319 @@
+"""What the public handles call: arguments checked, the engine asked once. No method of a handle goes past this file."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vecdb.engine import intake, maintain, read, resolve, schema
+from vecdb.engine.commit import flush_pending, write
+from vecdb.engine.report import Explanation, collection_stats, field_info
+from vecdb.engine.search import Request
+from vecdb.engine.search import explain as explain_request
+from vecdb.engine.search import search as run_search
+from vecdb.engine.segment_search import SearchOptions
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.view import View
+from vecdb.errors import InvalidInput, NotFound
+from vecdb.filter.parse import parse
+from vecdb.options import EF_MAX, K_MAX, check_int, parse_index
+from vecdb.results import Record, Records
+from vecdb.storage.schema import FieldMeta
+from vecdb.types import ColumnInfo, Metric, Scalar
+
+__all__ = ["collection_stats"]
+CONFLICTS = ("error", "skip", "replace")
+INCLUDES = ("payloads", "vectors")
+COUNT_MAX = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of one query as the user gave them."""
+
+    field: str | None = None
+    ef: int | None = None
+    rescore: int | None = None
+    exact: bool = False
+    offset: int = 0
+    max_distance: float | None = None
+    min_score: float | None = None
+    include: Sequence[str] | None = None
+    threads: int | None = None
+
+
+def view_of(engine: Engine, state: CollectionState) -> View:
+    """What a reader sees now. No lock is taken after this."""
+    engine.check_open()
+    if state.dropped:
+        raise NotFound(f"the collection {state.meta.name!r} was deleted; create it again")
+    return state.view
+
+
+def writable(engine: Engine, state: CollectionState) -> None:
+    engine.check_writable()
+    if state.dropped:
+        raise NotFound(f"the collection {state.meta.name!r} was deleted; create it again")
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+def upsert(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> list[Any]:
+    records = _checked(engine, state, ids, vectors, payloads)
+    write(engine, state, len(records.keys), lambda current: resolve.resolve_upsert(current, records))
+    return records.ids
+
+
+def add(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any, on_conflict: str) -> list[Any]:
+    if on_conflict not in CONFLICTS:
+        raise InvalidInput(f"on_conflict must be one of {', '.join(CONFLICTS)}; not {on_conflict!r}")
+    if on_conflict == "replace":
+        return upsert(engine, state, ids, vectors, payloads)
+    records = _checked(engine, state, ids, vectors, payloads)
+    written: list[int] = []
+
+    def decide(current: CollectionState) -> Any:
+        part, kept = resolve.resolve_add(current, records, on_conflict)
+        written.extend(kept)
+        return part
+
+    write(engine, state, len(records.keys), decide)
+    return [records.ids[i] for i in written]
+
+
+def _checked(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> intake.Intake:
+    writable(engine, state)
+    records, decided = intake.check_records(engine.seams, state.meta, ids, vectors, payloads)
+    for field, dim in decided:
+        schema.fix_dim(engine, state, field, dim)
+        now = state.meta.field(field.name)
+        if now is not None and now.dim != dim:
+            raise InvalidInput(f"vectors of {field.name!r} must have {now.dim} dimensions, not {dim}")
+    return records
+
+
+def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> int:
+    writable(engine, state)
+    if ids is None:
+        raise InvalidInput("update needs the ids of the records to change")
+    if vectors is None and payloads is None:
+        raise InvalidInput("update needs vectors, payloads or both")
+    keys = intake.encode_keys(intake.check_ids(ids))
+    fields = intake.check_vectors(state.meta, vectors)
+    patches = None if payloads is None else intake.check_list("payloads", payloads, "a list of dicts")
+    for name, count in {**{name: n for name, (n, _) in fields.items()}, "payloads": len(patches or keys)}.items():
+        if count != len(keys):
+            raise InvalidInput(f"{name} has {count} entries for {len(keys)} ids; give one per id")
+    _check_patches(patches)
+    blocks = {field.number: block for _, (field, block) in fields.values() if len(block.values)}
+    for _, (field, block) in fields.values():
+        if field.dim is None and len(block.values):
+            schema.fix_dim(engine, state, field, block.values.shape[1])
+    part = write(engine, state, len(keys), lambda now: resolve.resolve_update(now, keys, blocks, patches))
+    return 0 if part is None else len(part.keys)
+
+
+def _check_patches(patches: Sequence[Any] | None) -> None:
+    for i, patch in enumerate(patches or ()):
+        if patch is not None and not isinstance(patch, Mapping):
+            raise InvalidInput(f"payloads[{i}] must be a dict or None, not {type(patch).__name__}")
+        kept = {key: value for key, value in (patch or {}).items() if not isinstance(value, resolve.Remove)}
+        try:
+            intake.prepare_payloads([kept])
+        except InvalidInput as error:
+            raise InvalidInput(str(error).replace("payloads[0]", f"payloads[{i}]", 1)) from error
+
+
+def delete(engine: Engine, state: CollectionState, ids: Any, where: Any) -> int:
+    writable(engine, state)
+    if (ids is None) == (where is None):
+        raise InvalidInput("delete needs either ids or where; where={} deletes every record")
+    if ids is not None:
+        keys = intake.encode_keys(list(dict.fromkeys(intake.check_ids(ids))))
+        part = write(engine, state, 0, lambda now: resolve.resolve_delete_ids(now, keys))
+    else:
+        node = parse(where)
+        part = write(engine, state, 0, lambda now: resolve.resolve_delete_where(now, engine.filters, node))
+    return 0 if part is None else len(part.removed)
+
+
+# ---- searching ------------------------------------------------------------------------------------------------------
+def search(engine: Engine, state: CollectionState, query: Any, k: Any, where: Any, wish: Wish) -> Any:
+    view = view_of(engine, state)
+    request, queries, one = _request(engine, view, query, k, where, wish)
+    found = run_search(engine, view, queries, request)
+    if request.payloads and wish.include is not None:
+        for hits in found:
+            _ = hits.payloads  # asked for by name: read now
+    return found[0] if one else found
+
+
+def explain(engine: Engine, state: CollectionState, query: Any, k: Any, where: Any, wish: Wish) -> Explanation:
+    view = view_of(engine, state)
+    request, _, _ = _request(engine, view, query, k, where, wish)
+    return Explanation(view.meta.name, request.field.name, request.k, tuple(explain_request(engine, view, request)))
+
+
+def _request(
+    engine: Engine, view: View, query: Any, k: Any, where: Any, wish: Wish
+) -> tuple[Request, np.ndarray[Any, Any], bool]:
+    field = _field(view, wish.field)
+    queries, one = intake.check_queries(field, query)
+    k = check_int("k", k, 1, K_MAX)
+    offset = 0 if wish.offset == 0 else check_int("offset", wish.offset, 0, K_MAX)
+    ef = None if wish.ef is None else max(check_int("ef", wish.ef, 1, EF_MAX), k + offset)
+    rescore = None if wish.rescore is None else check_int("rescore", wish.rescore, 1, K_MAX)
+    threads = engine.kernels.threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
+    payloads, vectors = _include(wish.include)
+    return (
+        Request(
+            field,
+            k,
+            parse(where) if where is not None else None,
+            SearchOptions(ef, rescore, bool(wish.exact), threads),
+            offset,
+            _limit(field, wish),
+            payloads,
+            vectors,
+        ),
+        queries,
+        one,
+    )
+
+
+def _field(view: View, name: str | None) -> FieldMeta:
+    if name is not None:
+        return intake.field_named(view.meta, name)
+    if len(view.meta.fields) > 1:
+        names = ", ".join(field.name for field in view.meta.fields)
+        raise InvalidInput(f"this collection has several vector fields ({names}): say which with field=")
+    return view.meta.fields[0]
+
+
+def _limit(field: FieldMeta, wish: Wish) -> float | None:
+    """The largest distance of a hit, from max_distance and min_score."""
+    limits = []
+    for name, value in (("max_distance", wish.max_distance), ("min_score", wish.min_score)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
+            raise InvalidInput(f"{name} must be a number, not {value!r}")
+        bound = float(value)
+        if name == "min_score":
+            bound = -bound if field.metric is Metric.L2 else 1 - bound
+        limits.append(bound)
+    return min(limits) if limits else None
+
+
+def _include(include: Any) -> tuple[bool, bool]:
+    if include is None:
+        return True, False
+    if isinstance(include, str) or not isinstance(include, Sequence) or not set(include) <= set(INCLUDES):
+        raise InvalidInput(f"include must be a tuple of {', '.join(map(repr, INCLUDES))}; not {include!r}")
+    return "payloads" in include, "vectors" in include
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+def get(
+    engine: Engine,
+    state: CollectionState,
+    ids: Any,
+    where: Any,
+    limit: Any,
+    offset: Any,
+    order_by: Any,
+    include: Any,
+) -> Records:
+    view = view_of(engine, state)
+    payloads, vectors = _include(include)
+    if ids is not None and where is not None:
+        raise InvalidInput("get takes either ids or where, not both")
+    offset = check_int("offset", offset, 0, COUNT_MAX)
+    end = None if limit is None else offset + check_int("limit", limit, 0, COUNT_MAX)
+    if ids is not None:
+        at, rows = read.rows_of_keys(view, intake.encode_keys(intake.check_ids(ids)))
+    else:
+        at, rows = read.matching_rows(view, engine.filters, parse(where))
+    if order_by is not None:
+        path, descending = _order(order_by)
+        at, rows = read.ordered(view, at, rows, path, descending)
+    return read.records(view, _only_field(view), at[offset:end], rows[offset:end], payloads, vectors)
+
+
+def _order(order_by: Any) -> tuple[str, bool]:
+    if not isinstance(order_by, str) or not order_by.removeprefix("-"):
+        raise InvalidInput(f'order_by must be a payload path, or "-path" for descending; not {order_by!r}')
+    return order_by.removeprefix("-"), order_by.startswith("-")
+
+
+def _only_field(view: View) -> int | None:
+    """The field that `Record.vector` shows: the first."""
+    return view.meta.fields[0].number
+
+
+def scroll(engine: Engine, state: CollectionState, where: Any, batch_size: Any, include: Any) -> Iterator[Record]:
+    view = view_of(engine, state)
+    payloads, vectors = _include(include)
+    size = check_int("batch_size", batch_size, 1, COUNT_MAX)
+    return read.scroll(view, engine.filters, parse(where), _only_field(view), size, payloads, vectors)
+
+
+def count(engine: Engine, state: CollectionState, where: Any) -> int:
+    return read.count(view_of(engine, state), engine.filters, parse(where))
+
+
+def distinct(engine: Engine, state: CollectionState, path: Any, where: Any) -> list[tuple[Scalar, int]]:
+    return read.distinct(view_of(engine, state), engine.filters, _path(path), parse(where))
+
+
+def min_max(engine: Engine, state: CollectionState, path: Any, where: Any) -> tuple[Scalar, Scalar] | None:
+    return read.min_max(view_of(engine, state), engine.filters, _path(path), parse(where))
+
+
+def _path(path: Any) -> str:
+    if not isinstance(path, str) or not path:
+        raise InvalidInput(f'a payload path is a string such as "year" or "author.name", not {path!r}')
+    return path
+
+
+def fields(engine: Engine, state: CollectionState) -> dict[str, ColumnInfo]:
+    return read.fields(view_of(engine, state), engine.filters)
+
+
+# ---- care -----------------------------------------------------------------------------------------------------------
+def set_index(engine: Engine, state: CollectionState, index: Any, field: Any) -> None:
+    writable(engine, state)
+    chosen = _field(state.view, field)
+    schema.set_index(engine, state, chosen.name, parse_index(index))
+
+
+def optimize(engine: Engine) -> None:
+    engine.check_writable()
+    maintain.optimize(engine)
+
+
+def flush(engine: Engine) -> None:
+    engine.check_writable()
+    with engine.sync_lock:
+        flush_pending(engine)
+
+
+def info(engine: Engine, state: CollectionState) -> dict[str, Any]:
+    view = view_of(engine, state)
+    return {
+        "name": view.meta.name,
+        "uuid": str(uuid.UUID(bytes=view.meta.uuid)),
+        "records": view.records,
+        "fields": {field.name: field_info(field) for field in view.meta.fields},
+    }
+
+
+def describe(engine: Engine, state: CollectionState) -> str:
+    if engine.closed or state.dropped:
+        return f"Collection({state.meta.name!r}, closed)"
+    told = ", ".join(f"{f.name}: {f.dim or '?'} {f.metric.name.lower()}" for f in state.meta.fields)
+    return f"Collection({state.meta.name!r}, {state.view.records:,} records, {told})"

@@ -1,0 +1,114 @@
+"""What the database handle calls: arguments checked, the engine asked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vecdb.engine import maintain as steps
+from vecdb.engine import schema
+from vecdb.engine.commit import flush_pending
+from vecdb.engine.load import collection_of
+from vecdb.engine.recover import follow
+from vecdb.engine.registry import acquire, release
+from vecdb.engine.report import DatabaseStats, database_stats, field_info
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.errors import Closed, InvalidInput
+from vecdb.options import DatabaseOptions, VectorField, parse_metric
+
+__all__ = ["release"]
+MODES = ("rw", "r")
+
+
+def open_engine(path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any) -> Engine:
+    if mode not in MODES:
+        raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
+    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes) or not str(path):
+        raise InvalidInput(f"the path of a database must be a str or a Path, not {path!r}")
+    if "\0" in str(path):
+        raise InvalidInput("the path of a database holds a NUL character")
+    return acquire(Path(path).expanduser(), mode, DatabaseOptions(sync, interval_ms, maintenance, threads))
+
+
+def checked(engine: Engine | None) -> Engine:
+    if engine is None:
+        raise Closed("the database was closed; open it again")
+    engine.check_open()
+    return engine
+
+
+def _fields(dim: Any, metric: Any, index: Any, fields: Any) -> Mapping[str, VectorField]:
+    if fields is None:
+        return {schema.DEFAULT_FIELD: VectorField(dim, metric, index)}
+    if not isinstance(fields, Mapping):
+        raise InvalidInput('fields must be a dict such as {"title": vecdb.VectorField(384)}')
+    if dim is not None or metric != "cosine" or index != "auto":
+        raise InvalidInput("give dim, metric and index in each vecdb.VectorField when there are several fields")
+    return fields
+
+
+def create_collection(engine: Engine, name: Any, dim: Any, metric: Any, index: Any, fields: Any) -> CollectionState:
+    engine.check_writable()
+    return schema.create_collection(engine, name, _fields(dim, metric, index, fields))
+
+
+def get_collection(engine: Engine, name: Any) -> CollectionState:
+    return collection_of(engine, engine.number_of(schema.check_name(name)))
+
+
+def get_or_create_collection(
+    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, fields: Any
+) -> CollectionState:
+    with engine.catalog_lock:
+        if schema.check_name(name) not in engine.names:
+            return create_collection(engine, name, dim, metric, index, fields)
+    state = get_collection(engine, name)
+    wanted = _fields(dim, metric, index, fields)
+    found = {field.name: field for field in state.meta.fields}
+    for title, field in wanted.items():
+        old = found.get(title)
+        if old is None or old.metric != parse_metric(field.metric) or field.dim not in (None, old.dim):
+            shape = {f.name: field_info(f) for f in state.meta.fields}
+            raise InvalidInput(f"the collection {name!r} exists with other vector fields: {shape}")
+    return state
+
+
+def rename_collection(engine: Engine, name: Any, new_name: Any) -> None:
+    engine.check_writable()
+    schema.rename_collection(engine, name, new_name)
+
+
+def delete_collection(engine: Engine, name: Any) -> None:
+    engine.check_writable()
+    schema.delete_collection(engine, name)
+
+
+def maintain(engine: Engine) -> str | None:
+    engine.check_writable()
+    if engine.options.maintenance != "manual":
+        raise InvalidInput('maintain() is for maintenance="manual"; here a thread does it, and optimize() waits for it')
+    return steps.run_step(engine)
+
+
+def optimize(engine: Engine) -> None:
+    engine.check_writable()
+    steps.optimize(engine)
+
+
+def flush(engine: Engine) -> None:
+    engine.check_writable()
+    with engine.sync_lock:
+        flush_pending(engine)
+
+
+def refresh(engine: Engine) -> None:
+    engine.check_open()
+    if engine.writable:
+        return
+    follow(engine)
+
+
+def stats(engine: Engine) -> DatabaseStats:
+    return database_stats(engine)

@@ -1,0 +1,27 @@
+"""C0 and C1 of a checkpoint: nothing more goes into the growing segments; the log goes on in a new file."""
+
+from __future__ import annotations
+
+from vecdb.engine.apply import publish
+from vecdb.engine.state import Engine, Frozen
+
+
+def freeze(engine: Engine) -> bool:
+    """Freezes every growing segment at the last batch. False if there is none. Held: sync_lock and append_lock."""
+    growing = {n: state.growing for n, state in engine.collections.items() if state.growing is not None}
+    if not growing:
+        return False
+    assert engine.wal is not None
+    engine.wal.sync()
+    engine.seams.disk.reach("log:synced", engine.last_lsn)
+    publish(engine, engine.last_lsn)
+    if engine.wal.handle is not None:
+        engine.wal.rotate()
+    engine.seams.disk.reach("checkpoint:frozen", engine.last_lsn)
+    sequences = {number: engine.collections[number].next_sequence for number in growing}
+    engine.frozen.append(Frozen(engine.last_lsn, growing, sequences))
+    for number in growing:
+        engine.collections[number].growing = None
+        engine.collections[number].flats = {}
+    engine.dirty_since = None
+    return True

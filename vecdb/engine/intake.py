@@ -1,0 +1,206 @@
+"""W0: the user's arguments as values that cannot fail later. Whatever is wrong is refused here, before any lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vecdb.errors import InvalidInput
+from vecdb.files.seams import Seams, uuid7_batch
+from vecdb.options import DIM_MAX
+from vecdb.storage.batch import FieldBlock
+from vecdb.storage.keys import encode_key
+from vecdb.storage.payload import prepare
+from vecdb.storage.schema import CollectionMeta, FieldMeta
+from vecdb.types import F32, Id
+
+SLICE = 32  # records prepared before other threads get a turn
+BATCH_RECORDS_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """New records, checked: one key, packed payload and flat payload each, and the vectors they have."""
+
+    ids: list[Id]
+    keys: list[bytes]
+    payloads: list[bytes]
+    flats: list[dict[str, Any]]
+    vectors: dict[int, FieldBlock]
+
+
+def check_records(
+    seams: Seams, meta: CollectionMeta, ids: Any, vectors: Any, payloads: Any
+) -> tuple[Intake, list[tuple[FieldMeta, int]]]:
+    """(records, dimensions that the first write of a field decides)."""
+    fields = check_vectors(meta, vectors)
+    given_ids = None if ids is None else check_ids(ids)
+    given_payloads = None if payloads is None else check_list("payloads", payloads, "a list of dicts")
+    lengths = {f"vectors[{meta.fields[0].name if len(meta.fields) == 1 else n!r}]": c for n, (c, _) in fields.items()}
+    if given_ids is not None:
+        lengths["ids"] = len(given_ids)
+    if given_payloads is not None:
+        lengths["payloads"] = len(given_payloads)
+    count = _one_length(lengths)
+    id_list: list[Id] = list(uuid7_batch(seams, count)) if given_ids is None else given_ids
+    keys = encode_keys(id_list)
+    packed, flats = prepare_payloads(given_payloads if given_payloads is not None else [None] * count)
+    decided = [(field, block.values.shape[1]) for _, (_, (field, block)) in fields.items() if field.dim is None]
+    blocks = {field.number: block for _, (_, (field, block)) in fields.items() if len(block.values)}
+    return Intake(id_list, keys, packed, flats, blocks), decided
+
+
+def _one_length(lengths: Mapping[str, int]) -> int:
+    if not lengths:
+        raise InvalidInput("there is nothing to write: give ids, vectors or payloads")
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise InvalidInput(f"ids, vectors and payloads must have one entry per record each, but {told}")
+    count = next(iter(lengths.values()))
+    if count > BATCH_RECORDS_MAX:
+        raise InvalidInput(f"one call may write {BATCH_RECORDS_MAX:,} records, not {count:,}; write in chunks")
+    return count
+
+
+def check_list(name: str, values: Any, wanted: str) -> Sequence[Any]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} must be {wanted}, not {type(values).__name__}; for one record give a list of one")
+    return values if isinstance(values, Sequence) else list(values)
+
+
+def check_ids(ids: Any) -> list[Id]:
+    """A list of ids in the types that are kept; an integer array counts as a list of int."""
+    if isinstance(ids, np.ndarray):
+        if ids.ndim != 1:
+            raise InvalidInput(f"ids must be one-dimensional, not of shape {ids.shape}")
+        ids = ids.tolist()
+    return list(check_list("ids", ids, "a list of str, int or uuid.UUID"))
+
+
+def encode_keys(ids: Sequence[Id]) -> list[bytes]:
+    """The keys of distinct ids."""
+    keys = [encode_key(value) for value in ids]
+    if len(set(keys)) != len(keys):
+        seen: set[bytes] = set()
+        twice = next(value for value, key in zip(ids, keys, strict=True) if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidInput(f"the id {twice!r} occurs more than once in one call; every id may be written once a call")
+    return keys
+
+
+def prepare_payloads(payloads: Sequence[Any]) -> tuple[list[bytes], list[dict[str, Any]]]:
+    """Packed and flattened payloads; None is an empty one."""
+    packed, flats = [], []
+    for i, payload in enumerate(payloads):
+        if i % SLICE == SLICE - 1:
+            time.sleep(0)  # searches in other threads need the interpreter
+        if payload is None:
+            payload = {}
+        if not isinstance(payload, Mapping):
+            raise InvalidInput(f"payloads[{i}] must be a dict or None, not {type(payload).__name__}")
+        try:
+            data, flat = prepare(payload)
+        except InvalidInput as error:
+            raise InvalidInput(f"payloads[{i}]: {error}") from error
+        packed.append(data)
+        flats.append(flat)
+    return packed, flats
+
+
+# ---- vectors --------------------------------------------------------------------------------------------------------
+def check_vectors(meta: CollectionMeta, vectors: Any) -> dict[str, tuple[int, tuple[FieldMeta, FieldBlock]]]:
+    """By field name: (records, (field, the vectors that are there))."""
+    if vectors is None:
+        return {}
+    if not isinstance(vectors, Mapping):
+        if len(meta.fields) != 1:
+            names = ", ".join(field.name for field in meta.fields)
+            raise InvalidInput(f"this collection has several vector fields ({names}): give vectors as a dict of them")
+        vectors = {meta.fields[0].name: vectors}
+    found = {}
+    for name, values in vectors.items():
+        field = field_named(meta, name)
+        found[name] = _field_block(field, values)
+    return {name: (count, (field, block)) for name, (count, field, block) in found.items()}
+
+
+def field_named(meta: CollectionMeta, name: Any) -> FieldMeta:
+    field = meta.field(name) if isinstance(name, str) else None
+    if field is None:
+        names = ", ".join(repr(field.name) for field in meta.fields)
+        raise InvalidInput(f"there is no vector field {name!r}; this collection has {names}")
+    return field
+
+
+def _field_block(field: FieldMeta, values: Any) -> tuple[int, FieldMeta, FieldBlock]:
+    if isinstance(values, np.ndarray) or not any(value is None for value in _listed(field, values)):
+        matrix = as_matrix(field, values)
+        return len(matrix), field, FieldBlock(matrix)
+    listed = _listed(field, values)
+    rows = np.flatnonzero([value is not None for value in listed]).astype(np.int32)
+    matrix = as_matrix(field, [listed[row] for row in rows.tolist()]) if len(rows) else _empty(field)
+    return len(listed), field, FieldBlock(matrix, rows)
+
+
+def _listed(field: FieldMeta, values: Any) -> Sequence[Any]:
+    if hasattr(values, "__array__"):
+        return ()
+    return check_list(f"vectors of {field.name!r}", values, "an array of shape (records, dim) or a list of vectors")
+
+
+def _empty(field: FieldMeta) -> F32:
+    return np.empty((0, field.dim or 1), np.float32)
+
+
+def as_matrix(field: FieldMeta, values: Any) -> F32:
+    """float32 (n, dim), a copy of the caller's data, every value finite."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidInput(f"vectors of {field.name!r} differ in length: {error}") from error
+    if array.size == 0 and array.ndim <= 2 and len(array) == 0:
+        return _empty(field)
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"vectors of {field.name!r} must be numbers, not of dtype {array.dtype}")
+    if array.ndim != 2:
+        raise InvalidInput(
+            f"vectors of {field.name!r} must have the shape (records, dim), not {array.shape}; "
+            "for one record give an array of one row"
+        )
+    _check_dim(field, array.shape[1])
+    with np.errstate(over="ignore"):
+        matrix: F32 = np.array(array, np.float32, order="C", copy=True)
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite.all(axis=1))[0])
+        raise InvalidInput(f"vector {row} of {field.name!r} holds NaN, infinity or a value beyond float32")
+    return matrix
+
+
+def _check_dim(field: FieldMeta, dim: int) -> None:
+    if field.dim is not None and dim != field.dim:
+        raise InvalidInput(f"vectors of {field.name!r} must have {field.dim} dimensions, not {dim}")
+    if not 1 <= dim <= DIM_MAX:
+        raise InvalidInput(f"vectors of {field.name!r} must have 1 to {DIM_MAX} dimensions, not {dim}")
+
+
+def check_queries(field: FieldMeta, query: Any) -> tuple[F32, bool]:
+    """(queries float32 (q, dim), whether one vector was given)."""
+    try:
+        array = np.asarray(query)
+    except ValueError as error:
+        raise InvalidInput(f"the query vectors differ in length: {error}") from error
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
+        raise InvalidInput(
+            f"a query must be a vector of numbers, or an array of shape (queries, dim); not {array.dtype}{array.shape}"
+        )
+    one = array.ndim == 1
+    queries = np.ascontiguousarray(array.reshape(1, -1) if one else array, np.float32)
+    if field.dim is not None and queries.shape[1] != field.dim:
+        raise InvalidInput(f"a query of {field.name!r} must have {field.dim} dimensions, not {queries.shape[1]}")
+    if not np.isfinite(queries).all():
+        raise InvalidInput("the query holds NaN, infinity or a value beyond float32")
+    return queries, one

@@ -1,0 +1,178 @@
+"""Merging neighbouring segments into one, without the rows whose deletion the catalog knows.
+
+A row may go only when its deletion has an lsn up to `applied_lsn`: what only the log holds must find its row again.
+Deletions that come while the merge runs are mapped by row when the views change. Only neighbours merge, so that rows
+stay in order of sequence within and across segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vecdb.engine.apply import replace_views
+from vecdb.engine.build import code_segment
+from vecdb.engine.checkpoint import BLOCK_ROWS, carry_deletions, put_deletion_chunk, put_segment
+from vecdb.engine.commit import flush_pending
+from vecdb.engine.load import committed_deletions, load_segment
+from vecdb.engine.schema import change_catalog, stored_collection
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.view import Segment
+from vecdb.files.disk import remove_tree
+from vecdb.kernels import bitset
+from vecdb.storage.catalog import Table, Writer
+from vecdb.storage.columns import merge_sealed
+from vecdb.storage.ids import IdColumn
+from vecdb.storage.schema import SegmentEntry, collection_key, encode_collection, segment_key, unseal
+from vecdb.storage.sealed import Draft, DraftField, Files, Sealed, write_segment
+from vecdb.types import F32, I32, I64, Metric, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A segment that merges: its storage, and the rows of it that stay, ascending."""
+
+    storage: Sealed
+    keep: I32
+
+
+def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], progress: Progress) -> None:
+    """Replaces neighbouring segments by one, or by none when nothing of them lives. Held: maintenance_lock."""
+    sources = [_source(engine, state, storage) for storage in storages]
+    entry, files = _write(engine, state, sources, progress)
+    engine.seams.disk.reach("merge:written")
+    with engine.catalog_lock:
+        change_catalog(engine, lambda writer: _commit(engine, writer, state, sources, entry, files))
+        engine.seams.disk.reach("merge:committed")
+        new = None if entry is None else load_segment(engine, state.meta, entry, engine.snapshot)
+        _install(engine, state, sources, new)
+    for source in sources:
+        remove_tree(engine.seams.disk, engine.segment_directory(state.meta.number, source.storage.entry.number))
+    engine.seams.disk.reach("merge:removed")
+
+
+def _source(engine: Engine, state: CollectionState, storage: Sealed) -> Source:
+    deleted = committed_deletions(state.meta.number, storage, engine.snapshot)
+    alive = bitset.full(storage.rows) if deleted is None else bitset.full(storage.rows) & ~deleted
+    return Source(storage, bitset.to_rows(alive, storage.rows))
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+def _write(
+    engine: Engine, state: CollectionState, sources: list[Source], progress: Progress
+) -> tuple[SegmentEntry | None, Files]:
+    rows = sum(len(source.keep) for source in sources)
+    if rows == 0:
+        return None, {}
+    number = state.take_segment_number()
+    directory = engine.segment_directory(state.meta.number, number)
+    try:
+        entry, files, _ = write_segment(
+            engine.seams.disk, directory, state.meta, number, _draft(state, sources, progress)
+        )
+        return code_segment(engine, state.meta, entry, files)
+    except BaseException:
+        remove_tree(engine.seams.disk, directory)
+        raise
+
+
+def _draft(state: CollectionState, sources: list[Source], progress: Progress) -> Draft:
+    starts = np.cumsum([0, *(len(source.keep) for source in sources)])
+    total = int(starts[-1])
+    columns = []
+    for source, start in zip(sources, starts[:-1].tolist(), strict=True):
+        renumbered = np.full(source.storage.rows, -1, np.int32)
+        renumbered[source.keep] = np.arange(start, start + len(source.keep), dtype=np.int32)
+        columns.append((source.storage.columns, renumbered))
+    fields = [_draft_field(field.number, field.metric, sources, starts, progress) for field in state.meta.fields]
+    return Draft(
+        np.concatenate([source.storage.sequences[source.keep] for source in sources]),
+        IdColumn.gather([(source.storage.ids, source.keep) for source in sources]),
+        tuple(field for field in fields if field is not None and field.count),
+        merge_sealed(columns, total),
+    )
+
+
+def _draft_field(
+    number: int, metric: Metric, sources: list[Source], starts: I64, progress: Progress
+) -> DraftField | None:
+    """The field's rows of all sources; a progress call for each block copied."""
+    parts: list[tuple[F32, I32]] = []  # (vectors of a source, its field rows that stay)
+    places: list[I32] = []
+    for source, start in zip(sources, starts[:-1].tolist(), strict=True):
+        field = source.storage.fields.get(number)
+        if field is None:
+            continue
+        rows_of = np.arange(field.matrix.rows, dtype=np.int32) if field.rows_of is None else field.rows_of
+        at = np.searchsorted(source.keep, rows_of)
+        inside = (
+            np.flatnonzero((at < len(source.keep)) & (source.keep[np.minimum(at, len(source.keep) - 1)] == rows_of))
+            if len(source.keep)
+            else np.zeros(0, np.int64)
+        )
+        parts.append((field.matrix.vectors, inside.astype(np.int32)))
+        places.append((at[inside] + start).astype(np.int32))
+    if not parts:
+        return None
+    rows = np.concatenate(places)
+    dim, total = parts[0][0].shape[1], int(starts[-1])
+
+    def blocks() -> Iterator[F32]:
+        done = 0
+        for vectors, chosen in parts:
+            for first in range(0, len(chosen), BLOCK_ROWS):
+                block = vectors[chosen[first : first + BLOCK_ROWS]]
+                done += len(block)
+                progress(done, len(rows))
+                yield block
+
+    return DraftField(number, dim, metric, len(rows), None if len(rows) == total else rows, blocks)
+
+
+# ---- commit and views -----------------------------------------------------------------------------------------------
+def _commit(
+    engine: Engine,
+    writer: Writer,
+    state: CollectionState,
+    sources: list[Source],
+    entry: SegmentEntry | None,
+    files: Files,
+) -> None:
+    collection = state.meta.number
+    meta = stored_collection(writer, collection)
+    if meta is None:
+        return
+    ended: list[I64] = []
+    for source in sources:
+        prefix = segment_key(collection, source.storage.entry.number)
+        ended += [np.frombuffer(unseal(key, value), "<i8") for key, value in writer.scan(Table.DELETIONS, prefix)]
+        for table in (Table.DELETIONS, Table.FILES, Table.SEGMENTS):
+            for key, _ in writer.scan(table, prefix):
+                writer.delete(table, key)
+    if entry is not None:
+        put_segment(writer, collection, entry, files)
+        kept = np.concatenate([source.storage.sequences[source.keep] for source in sources])
+        late = np.intersect1d(np.concatenate([*ended, np.zeros(0, np.int64)]), kept)
+        put_deletion_chunk(writer, collection, entry.number, engine.state.applied_lsn, late)
+    counted = replace(meta, next_segment=state.next_segment)
+    writer.put(Table.COLLECTIONS, collection_key(collection), encode_collection(counted))
+
+
+def _install(engine: Engine, state: CollectionState, sources: list[Source], new: Segment | None) -> None:
+    with engine.both_locks():
+        flush_pending(engine)
+        if state.dropped:
+            return
+        view = state.view
+        old = {id(source.storage): source for source in sources}
+        parts = [(segment, old[id(segment.storage)].keep) for segment in view.segments if id(segment.storage) in old]
+        segments: list[Segment] = []
+        for segment in view.segments:
+            if id(segment.storage) not in old:
+                segments.append(segment)
+            elif segment is parts[0][0] and new is not None:
+                segments.append(carry_deletions(new, parts))
+        replace_views(state, replace(view, segments=tuple(segments)))
+        engine.filters.forget(set(old))

@@ -1,0 +1,118 @@
+"""Reading without vectors: records by id or filter, in order; counts, distinct values, ranges, fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vecdb.engine.allow import FilterCache, allowed_rows
+from vecdb.engine.view import Segment, View
+from vecdb.filter.expression import Node
+from vecdb.kernels import bitset
+from vecdb.results import Record, Records
+from vecdb.storage.columns import MISSING_RANK
+from vecdb.types import I32, ColumnInfo, Present, RowSet, Scalar
+
+TYPE_ORDER = ("number", "int", "float", "timestamp", "string", "bool", "bytes")
+
+
+def matching_rows(view: View, cache: FilterCache, node: Node | None) -> tuple[I32, I32]:
+    """(segment, row) of every live record that matches, in order of sequence."""
+    at, rows = [], []
+    for number, segment in enumerate(view.segments):
+        found = _rows(segment, allowed_rows(cache, segment, node))
+        rows.append(found)
+        at.append(np.full(len(found), number, np.int32))
+    if not rows:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32)
+    return np.concatenate(at), np.concatenate(rows)
+
+
+def _rows(segment: Segment, allowed: RowSet | None) -> I32:
+    if allowed is None:
+        return np.arange(segment.rows, dtype=np.int32)
+    return bitset.rows_of(allowed, segment.rows)
+
+
+def rows_of_keys(view: View, keys: Sequence[bytes]) -> tuple[I32, I32]:
+    """(segment, row) of the ids that exist, in the order given."""
+    sequences = np.array(view.sequences_of_keys(keys), np.int64)
+    return view.locate(sequences[sequences >= 0])
+
+
+def ordered(view: View, at: I32, rows: I32, path: str, descending: bool) -> tuple[I32, I32]:
+    """By the value at `path`, ties by sequence; records without it come last either way."""
+    keys: list[tuple[int, Any]] = [(MISSING_RANK, 0)] * len(rows)
+    for number in np.unique(at).tolist():
+        chosen = np.flatnonzero(at == number)
+        found = view.segments[number].columns().order_keys(path, rows[chosen])
+        for position, key in zip(chosen.tolist(), found, strict=True):
+            keys[position] = key
+    present = [i for i, key in enumerate(keys) if key[0] != MISSING_RANK]
+    missing = [i for i, key in enumerate(keys) if key[0] == MISSING_RANK]
+    present.sort(key=keys.__getitem__, reverse=descending)  # stable in both directions
+    order = np.array([*present, *missing], np.int64)
+    return at[order], rows[order]
+
+
+def records(view: View, field: int | None, at: I32, rows: I32, payloads: bool, vectors: bool) -> Records:
+    return Records(view, at, rows, field, payloads, vectors)
+
+
+def scroll(
+    view: View, cache: FilterCache, node: Node | None, field: int | None, batch_size: int, payloads: bool, vectors: bool
+) -> Iterator[Record]:
+    """Every matching record of one view, read in pages."""
+    at, rows = matching_rows(view, cache, node)
+    for start in range(0, len(rows), batch_size):
+        page = slice(start, start + batch_size)
+        yield from records(view, field, at[page], rows[page], payloads, vectors)
+
+
+def count(view: View, cache: FilterCache, node: Node | None) -> int:
+    if node is None:
+        return view.records
+    total = 0
+    for segment in view.segments:
+        allowed = allowed_rows(cache, segment, node)
+        total += segment.rows if allowed is None else allowed.count
+    return total
+
+
+def distinct(view: View, cache: FilterCache, path: str, node: Node | None) -> list[tuple[Scalar, int]]:
+    """(value, records that have it), most frequent first, then by value within its type."""
+    totals: dict[tuple[str, Scalar], int] = {}
+    for segment in view.segments:
+        counts = segment.columns().value_counts(path, allowed_rows(cache, segment, node))
+        for key, number in counts.items():
+            totals[key] = totals.get(key, 0) + number
+    ranked = sorted(totals.items(), key=lambda item: (-item[1], item[0][0], item[0][1]))
+    return [(value, number) for (_, value), number in ranked]
+
+
+def min_max(view: View, cache: FilterCache, path: str, node: Node | None) -> tuple[Scalar, Scalar] | None:
+    """The smallest and largest value of the first comparable type there is: numbers, timestamps, strings, ..."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for segment in view.segments:
+        for kind, (low, high) in segment.columns().min_max(path, allowed_rows(cache, segment, node)).items():
+            old = found.get(kind, (low, high))
+            found[kind] = (min(old[0], low), max(old[1], high))
+    kinds = sorted(found, key=lambda kind: TYPE_ORDER.index(kind) if kind in TYPE_ORDER else len(TYPE_ORDER))
+    return found[kinds[0]] if kinds else None
+
+
+def fields(view: View, cache: FilterCache) -> dict[str, ColumnInfo]:
+    """Every payload path with the number of live records that have it and the types seen."""
+    totals: dict[str, tuple[int, set[str]]] = {}
+    for segment in view.segments:
+        columns = segment.columns()
+        live = segment.live_bits() if segment.deleted_count else None
+        for path, info in columns.paths().items():
+            rows = info.rows
+            if live is not None:
+                rows = bitset.count(bitset.bits_of(columns.select(Present(path)), segment.rows) & live)
+            known, types = totals.setdefault(path, (0, set()))
+            totals[path] = (known + rows, types | set(info.types))
+    return {path: ColumnInfo(rows, tuple(sorted(types))) for path, (rows, types) in sorted(totals.items()) if rows}

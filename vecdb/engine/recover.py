@@ -1,0 +1,216 @@
+"""Opening a database: R0 lock, R1 superblock, R2 catalog, R5-R7 log, R9 sweep. Each step returns a value.
+
+Nothing is changed before everything was found sound; then only what no file names is removed. R8, writing a doubtful
+tail of the log anew, waits for the first write. Readers do the same without the lock, and change nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vecdb.engine.apply import publish, stage
+from vecdb.engine.create import create_database, prepare_directory
+from vecdb.engine.freeze import freeze
+from vecdb.engine.load import collection_of
+from vecdb.engine.purge import find_dropped
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.errors import Corrupted, NotFound, StorageFailed, UnsupportedFormat
+from vecdb.files import names
+from vecdb.files.disk import remove_tree
+from vecdb.files.lock import WriterLock
+from vecdb.files.seams import Seams
+from vecdb.options import DatabaseOptions
+from vecdb.storage.batch import Batch, Part, decode
+from vecdb.storage.catalog import LmdbCatalog, Table
+from vecdb.storage.schema import (
+    FORMAT_OLDEST,
+    FORMAT_VERSION,
+    STATE_KEY,
+    SUPERBLOCK,
+    Superblock,
+    decode_collection,
+    decode_state,
+    segment_key,
+)
+from vecdb.storage.wal import Wal
+from vecdb.storage.wal_scan import LogScan, scan
+
+
+def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
+    """The engine of the one writing process. Locked when there is another."""
+    prepare_directory(seams, path)
+    engine = Engine(path, seams, options, writable=True)
+    engine.lock = WriterLock(path / names.LOCK)
+    try:
+        if seams.disk.size(path / names.SUPERBLOCK) is None:
+            create_database(seams, path)
+        engine.superblock = read_superblock(seams, path, writable=True)
+        open_catalog(engine, writable=True, locked=True)
+        log = read_log(engine)
+        engine.wal = Wal(seams, engine.wal_directory, engine.superblock.uuid, log.files, max(1, log.epoch))
+        replay(engine, log)
+        engine.doubtful = not log.clean
+        sweep(engine, log)
+        engine.purge = find_dropped(engine)
+    except BaseException:
+        engine.lock.release()
+        raise
+    return engine
+
+
+def open_reader(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
+    """An engine that sees the catalog and the log as they are now, and changes no file."""
+    if seams.disk.size(path / names.SUPERBLOCK) is None:
+        raise NotFound(f'there is no database at {path}; open it with mode="rw" to create one')
+    engine = Engine(path, seams, options, writable=False)
+    engine.superblock = read_superblock(seams, path, writable=False)
+    follow(engine)
+    return engine
+
+
+READ_ATTEMPTS = 20  # a writer may retire what a reader is about to open; each attempt starts from newer facts
+
+
+def follow(engine: Engine) -> None:
+    """Brings a reading engine to the state that the files have now."""
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            _follow_once(engine)
+            return
+        except (Corrupted, StorageFailed):
+            if attempt == READ_ATTEMPTS - 1:
+                raise
+
+
+def _follow_once(engine: Engine) -> None:
+    fresh = Engine(engine.path, engine.seams, engine.options, writable=False)
+    fresh.superblock = engine.superblock
+    if getattr(engine, "catalog", None) is not None and _newest_catalog(engine) == engine.catalog.generation:
+        fresh.catalog = engine.catalog
+        read_state(fresh)
+    else:
+        open_catalog(fresh, writable=False, locked=_may_lock(engine.path))
+    fresh.collections = {}
+    replay(fresh, read_log(fresh))
+    if getattr(engine, "catalog", None) is not None and engine.catalog is not fresh.catalog:
+        engine.catalog.close()
+    with engine.append_lock:
+        for number in engine.collections:
+            if number in fresh.names.values():
+                collection_of(fresh, number)
+        adopt(engine, fresh)
+
+
+def adopt(engine: Engine, fresh: Engine) -> None:
+    """The reading engine takes over a newer state; collection handles keep working. Held: append_lock."""
+    engine.catalog, engine.snapshot, engine.state = fresh.catalog, fresh.snapshot, fresh.state
+    engine.names, engine.last_lsn, engine.published_lsn = fresh.names, fresh.last_lsn, fresh.published_lsn
+    for number, old in engine.collections.items():
+        new = fresh.collections.pop(number, None)
+        if new is None:
+            old.dropped = True
+            continue
+        old.meta, old.growing, old.flats, old.next_sequence = new.meta, new.growing, new.flats, new.next_sequence
+        old.staged = new.staged
+        old.view = new.view
+    engine.collections.update(fresh.collections)
+
+
+def read_superblock(seams: Seams, path: Path, *, writable: bool) -> Superblock:
+    file = seams.disk.open(path / names.SUPERBLOCK)
+    try:
+        superblock = Superblock.decode(file.read_at(SUPERBLOCK.size + 1, 0), str(path / names.SUPERBLOCK))
+    finally:
+        file.close()
+    if writable and superblock.read_only:
+        raise UnsupportedFormat(f"1 with unknown features {superblock.read_only:#x}", FORMAT_OLDEST, FORMAT_VERSION)
+    return superblock
+
+
+def _newest_catalog(engine: Engine) -> int:
+    generations = [names.catalog_generation(name) for name in engine.seams.disk.list(engine.path)]
+    newest = max((g for g in generations if g is not None), default=None)
+    if newest is None:
+        raise Corrupted(engine.path, 0, "the catalog is missing; restore it from a backup")
+    return newest
+
+
+def _may_lock(path: Path) -> bool:
+    """Readers announce themselves in LMDB's lock file, unless the medium is read-only."""
+    import os
+
+    return os.access(path, os.W_OK)
+
+
+def open_catalog(engine: Engine, *, writable: bool, locked: bool) -> None:
+    newest = _newest_catalog(engine)
+    engine.catalog = LmdbCatalog(engine.seams, engine.path, newest, writable=writable, locked=locked)
+    read_state(engine)
+
+
+def read_state(engine: Engine) -> None:
+    """Takes the newest committed picture of the catalog."""
+    engine.snapshot = snapshot = engine.catalog.read()
+    engine.state = decode_state(snapshot.get(Table.DATABASE, STATE_KEY))
+    metas = [decode_collection(key, value) for key, value in snapshot.scan(Table.COLLECTIONS, b"")]
+    engine.names = {meta.name: meta.number for meta in metas}
+
+
+def read_log(engine: Engine) -> LogScan:
+    applied = engine.state.applied_lsn
+    log = scan(engine.seams.disk, engine.wal_directory, engine.superblock.uuid, applied)
+    engine.last_lsn = engine.published_lsn = applied
+    return log
+
+
+def replay(engine: Engine, log: LogScan) -> None:
+    """R7: every logged batch through the same `stage` that live writes take. Batches of dropped collections pass."""
+    known = set(engine.names.values())
+    for logged in log.batches:
+        parts = [part for part in decode(logged.payload) if part.collection in known]
+        states = [collection_of(engine, part.collection) for part in parts]
+        for state, part in zip(states, parts, strict=True):
+            _make_room(engine, state, part)
+        stage(engine, Batch(logged.lsn, logged.time_ns, parts), states)
+        publish(engine, logged.lsn)
+
+
+def _make_room(engine: Engine, state: CollectionState, part: Part) -> None:
+    if state.growing is None or state.growing.room(len(part.keys)):
+        return
+    if engine.writable:
+        freeze(engine)
+    else:
+        state.growing, state.flats = None, {}
+
+
+def sweep(engine: Engine, log: LogScan) -> None:
+    """R9: removes what nothing names: older catalogs, files of unfinished steps, leftovers of the log."""
+    disk = engine.seams.disk
+    for path in log.leftovers:
+        remove_tree(disk, path)
+    for name in disk.list(engine.path):
+        generation = names.catalog_generation(name.removesuffix(names.TEMPORARY))
+        if generation is not None and name != names.catalog(engine.catalog.generation):
+            remove_tree(disk, engine.path / name)
+    for name in disk.list(engine.segment_root):
+        numbers = names.segment_numbers(name)
+        if numbers is not None:
+            _sweep_segment(engine, *numbers)
+    if engine.wal is not None and log.batches == []:
+        engine.wal.retire(engine.state.applied_lsn)
+
+
+def _sweep_segment(engine: Engine, collection: int, segment: int) -> None:
+    directory = engine.segment_directory(collection, segment)
+    prefix = segment_key(collection, segment)
+    if engine.snapshot.get(Table.SEGMENTS, prefix) is None:
+        remove_tree(engine.seams.disk, directory)
+        return
+    named = {key[8:].decode().rsplit("/", 1)[0] for key, _ in engine.snapshot.scan(Table.FILES, prefix)}
+    for field in engine.seams.disk.list(directory):
+        if not field.startswith("field-"):
+            continue
+        for name in engine.seams.disk.list(directory / field):
+            if names.index_number(name) is not None and f"{field}/{name}" not in named:
+                remove_tree(engine.seams.disk, directory / field / name)

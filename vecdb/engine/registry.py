@@ -1,0 +1,130 @@
+"""One engine per directory and process: a second open shares it, and the last close ends it. What fork and exit do."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vecdb.engine.allow import FilterCache
+from vecdb.engine.maintain import Scheduler, close_checkpoint
+from vecdb.engine.recover import open_reader, open_writer
+from vecdb.engine.state import Engine
+from vecdb.errors import InvalidInput
+from vecdb.files.seams import Seams
+from vecdb.options import DatabaseOptions
+
+_lock = threading.RLock()
+_open: dict[tuple[int, int], Engine] = {}  # writers by (device, inode)
+_all: weakref.WeakSet[Engine] = weakref.WeakSet()
+DEFAULT_SEAMS = Seams()
+
+
+def acquire(path: Path, mode: str, options: DatabaseOptions, seams: Seams | None = None) -> Engine:
+    """The engine of `path`. A directory that this process writes already gives the same engine again."""
+    with _lock:
+        engine = _find(path)
+        if engine is not None:
+            if mode == "rw" and options != engine.options:
+                raise InvalidInput(
+                    f"{path} is open in this process with {engine.options}; open it with the same options, or close it"
+                )
+            engine.references += 1
+            return engine
+        opener: Callable[[Path, Seams, DatabaseOptions], Engine] = open_writer if mode == "rw" else open_reader
+        engine = opener(path.resolve(), seams or DEFAULT_SEAMS, options)
+        _start(engine)
+        engine.references = 1
+        _all.add(engine)
+        if mode == "rw":
+            status = path.stat()
+            _open[(status.st_dev, status.st_ino)] = engine
+        return engine
+
+
+def _find(path: Path) -> Engine | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _open.get((status.st_dev, status.st_ino))
+
+
+def _start(engine: Engine) -> None:
+    engine.filters = FilterCache()
+    engine.executor = ThreadPoolExecutor(engine.kernels.threads, thread_name_prefix="vecdb")
+    if engine.writable and engine.options.maintenance == "auto":
+        engine.scheduler = Scheduler(engine)
+        engine.scheduler.start()
+
+
+def release(engine: Engine) -> None:
+    """Gives one reference back; the last one closes the database: log synced, small tails left to the log."""
+    with _lock:
+        if engine.closed:
+            return
+        engine.references -= 1
+        if engine.references > 0:
+            return
+        for key in [key for key, other in _open.items() if other is engine]:
+            del _open[key]
+        try:
+            shut(engine, seal=True)
+        finally:
+            _all.discard(engine)
+
+
+def shut(engine: Engine, *, seal: bool) -> None:
+    """Stops maintenance, makes everything durable, and lets go of files and locks."""
+    if engine.scheduler is not None:
+        engine.scheduler.stop()
+        engine.scheduler = None
+    try:
+        if engine.writable and not engine.poisoned and not engine.forked:
+            if seal:
+                close_checkpoint(engine)
+            with engine.both_locks():
+                clean = not engine.doubtful
+                if engine.wal is not None:
+                    engine.wal.close(clean=clean)
+    finally:
+        _let_go(engine)
+
+
+def _let_go(engine: Engine) -> None:
+    engine.closed = True
+    if engine.executor is not None:
+        engine.executor.shutdown(wait=True)
+    if engine.wal is not None and engine.wal.handle is not None:
+        engine.wal.close(clean=False)
+    engine.snapshot.close()
+    engine.catalog.close()
+    if engine.lock is not None:
+        engine.lock.release()
+
+
+def _at_exit() -> None:
+    """The interpreter ends without close(): maintenance stops, the log is synced, nothing is sealed."""
+    for engine in list(_all):
+        if not engine.closed and not engine.forked:
+            shut(engine, seal=False)
+
+
+def _in_child() -> None:
+    """After a fork every handle is dead: locks, maps of LMDB and threads belong to the parent."""
+    global _lock
+    _lock = threading.RLock()
+    for engine in list(_all):
+        engine.forked = True
+        if engine.lock is not None:
+            engine.lock.abandon()
+    _open.clear()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,153 @@
+"""What an engine tells of itself: plans, sizes, bounds. Values that read well and compare."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vecdb.engine.load import collection_of, committed_deletions
+from vecdb.engine.search import SegmentPlan
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.view import Segment
+from vecdb.files import names
+from vecdb.kernels import bitset
+from vecdb.options import index_to_dict
+from vecdb.storage.schema import FORMAT_VERSION, FieldMeta
+from vecdb.storage.sealed import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a search would be answered, segment by segment."""
+
+    collection: str
+    field: str
+    k: int
+    segments: tuple[SegmentPlan, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"search {self.collection}.{self.field}, k={self.k}: {len(self.segments)} segment(s)"]
+        for part in self.segments:
+            plan = part.plan
+            costs = ", ".join(f"{arm} {cost:.0f} us" for arm, cost in sorted(plan.costs.items(), key=lambda c: c[1]))
+            matching = plan.matching.low if plan.matching.exact else f"{plan.matching.low}-{plan.matching.high}"
+            lines.append(f"  segment {part.segment}: {plan.arm}, {matching} of {plan.rows} rows match; {plan.reason}")
+            lines.append(
+                f"    predicted: {costs or 'nothing to compare'}; indexes: {', '.join(part.indexes) or 'none'}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStats:
+    """`rows` include `deleted` ones until a merge; `dead` of them the catalog knows. `indexes` by field."""
+
+    name: str
+    rows: int
+    deleted: int
+    dead: int
+    bytes: int
+    indexes: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStats:
+    """`unindexed`: sealed rows of a field that wait for the index they should have."""
+
+    records: int
+    segments: tuple[SegmentStats, ...]
+    growing_rows: int
+    unindexed: int
+    segment_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStats:
+    """Bytes on disk by part, and what maintenance still has before it."""
+
+    path: str
+    uuid: str
+    format: int
+    collections: dict[str, CollectionStats]
+    catalog_bytes: int
+    catalog_free_bytes: int
+    log_bytes: int
+    last_lsn: int
+    applied_lsn: int
+    frozen: int
+    trouble: str | None
+
+
+def field_info(field: FieldMeta) -> dict[str, Any]:
+    index = "auto" if field.index is None else index_to_dict(field.index)
+    return {"dim": field.dim, "metric": field.metric.name.lower(), "index": index}
+
+
+def collection_stats(engine: Engine, state: CollectionState) -> CollectionStats:
+    from vecdb.engine.build import wanted_options
+
+    engine.check_open()
+    view = state.view
+    sealed = [segment for segment in view.segments if isinstance(segment.storage, Sealed)]
+    unindexed = 0
+    for segment in sealed:
+        for number, field in segment.fields.items():
+            meta = next(f for f in view.meta.fields if f.number == number)
+            kinds = {options.kind for options in wanted_options(meta, field.matrix.rows, field.matrix.dim)}
+            if not kinds <= set(field.indexes or {}):
+                unindexed += field.matrix.rows
+    segments = tuple(_segment_stats(engine, state, segment) for segment in sealed)
+    growing = sum(segment.rows for segment in view.segments if not isinstance(segment.storage, Sealed))
+    return CollectionStats(view.records, segments, growing, unindexed, sum(s.bytes for s in segments))
+
+
+def _segment_stats(engine: Engine, state: CollectionState, segment: Segment) -> SegmentStats:
+    storage = segment.storage
+    assert isinstance(storage, Sealed)
+    titles = {field.number: field.name for field in state.meta.fields}
+    indexes = {titles[number]: sorted(field.indexes or {}) for number, field in segment.fields.items()}
+    dead = committed_deletions(state.meta.number, storage, engine.snapshot)
+    return SegmentStats(
+        names.segment(state.meta.number, storage.entry.number),
+        segment.rows,
+        segment.deleted_count,
+        0 if dead is None else bitset.count(dead),
+        storage.size_bytes,
+        indexes,
+    )
+
+
+def database_stats(engine: Engine) -> DatabaseStats:
+    """Opens every collection once, to count."""
+    engine.check_open()
+    collections = {
+        name: collection_stats(engine, collection_of(engine, number)) for name, number in sorted(engine.names.items())
+    }
+    return DatabaseStats(
+        str(engine.path),
+        str(uuid.UUID(bytes=engine.superblock.uuid)),
+        FORMAT_VERSION,
+        collections,
+        engine.catalog.size(),
+        engine.catalog.free_bytes(),
+        log_bytes(engine),
+        engine.last_lsn,
+        engine.state.applied_lsn,
+        len(engine.frozen),
+        None if engine.trouble is None else str(engine.trouble),
+    )
+
+
+def log_bytes(engine: Engine) -> int:
+    """Bytes of all log files, as they are on disk."""
+    disk, total = engine.seams.disk, 0
+    found: Sequence[str] = disk.list(engine.wal_directory)
+    for name in found:
+        total += disk.size(engine.wal_directory / name) or 0
+    return total

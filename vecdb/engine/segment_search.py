@@ -1,0 +1,177 @@
+"""One segment's part of a search: estimate, choose, evaluate what the plan asks for, search, escalate when short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecdb.engine.allow import FilterCache, allowed_rows, in_field
+from vecdb.engine.kernels import Kernels
+from vecdb.engine.view import FieldView, Segment
+from vecdb.filter.evaluate import estimate
+from vecdb.filter.expression import Node
+from vecdb.index.base import Index
+from vecdb.index.growing import GrowingFlat
+from vecdb.kernels import bitset
+from vecdb.kernels.exact import exact_search
+from vecdb.planner.choose import choose
+from vecdb.types import F32, I32, I64, Arm, Estimate, Plan, RowSet, Traits
+
+CODED_BY_SEARCH = 16_384  # rows of a growing segment without codes at which a search codes them itself
+PARALLEL_QUERIES = 8  # queries that are worth another thread
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a query may ask for besides k; None leaves it to the index."""
+
+    ef: int | None = None
+    rescore: int | None = None
+    exact: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What can search one field of one segment now. `compiled` is false while NumPy answers for the kernels."""
+
+    field: FieldView
+    compiled: bool
+    flat: Index | GrowingFlat | None = None
+    graph: Index | None = None
+
+    @property
+    def traits(self) -> list[Traits]:
+        traits = []
+        if isinstance(self.flat, GrowingFlat):
+            matrix = self.field.matrix
+            traits.append(Traits("flat", matrix.rows, matrix.dim, self.flat.bits, masked=True, graph=False))
+        elif self.flat is not None:
+            traits.append(self.flat.traits)
+        return traits if self.graph is None else [*traits, self.graph.traits]
+
+
+Found = tuple[I32, F32]
+GRAPH_KINDS = ("hnsw",)
+
+
+def open_door(kernels: Kernels, field: FieldView) -> Door:
+    if not kernels.usable(field.matrix):
+        return Door(field, compiled=False)
+    if field.growing is not None:
+        if field.matrix.rows - field.growing.coded_rows > CODED_BY_SEARCH:
+            field.growing.extend(field.matrix, wait=False)
+        return Door(field, True, field.growing)
+    slots = field.indexes or {}
+    graph = next((slots[kind].get() for kind in GRAPH_KINDS if kind in slots), None)
+    return Door(field, True, slots["flat"].get() if "flat" in slots else None, graph)
+
+
+def make_plan(door: Door, segment: Segment, node: Node | None, k: int, options: SearchOptions) -> Plan:
+    """The planner's choice, from numbers alone."""
+    matching = Estimate(segment.rows, segment.rows) if node is None else estimate(node, segment.columns())
+    rows, dim = segment.rows, door.field.matrix.dim
+    return choose(matching, door.traits, rows, segment.deleted_count, dim, k, exact=options.exact, ef=options.ef)
+
+
+def search_segment(
+    door: Door,
+    cache: FilterCache,
+    segment: Segment,
+    node: Node | None,
+    plan: Plan,
+    queries: F32,
+    k: int,
+    options: SearchOptions,
+    executor: Executor | None,
+    counters: I64 | None,
+) -> Found | None:
+    """Record rows int32 (q, k) and distances; None when no row may be returned."""
+    field = door.field
+    if plan.arm is Arm.NONE or field.matrix.rows == 0:
+        return None
+    allowed = in_field(allowed_rows(cache, segment, node), field, segment.rows)
+    if allowed is not None and allowed.count == 0:
+        return None
+    k = min(k, field.matrix.rows if allowed is None else allowed.count)
+    search = _arm(door, plan.arm, allowed, k, options, counters)
+    rows, distances = _spread(search, queries, options.threads, executor)
+    if plan.arm is Arm.GRAPH:
+        rows, distances = _fill_short(door, allowed, k, options, counters, queries, rows, distances)
+    if field.rows_of is not None:
+        rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
+    return rows, distances
+
+
+def _arm(
+    door: Door, arm: Arm, allowed: RowSet | None, k: int, options: SearchOptions, counters: I64 | None
+) -> Callable[[F32], Found]:
+    matrix = door.field.matrix
+    if arm is Arm.EXACT or not door.compiled:
+        bits, rows = _narrow(allowed, matrix.rows)
+        return lambda queries: _exact(door, queries, k, bits, rows, counters)
+    bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
+    graph, flat = door.graph, door.flat
+    if arm is Arm.GRAPH and graph is not None:
+        return lambda queries: graph.search(queries, k, allow=bits, ef=options.ef, counters=counters)
+    if isinstance(flat, GrowingFlat):
+        return lambda queries: flat.search(matrix, queries, k, allow=bits, rescore=options.rescore, counters=counters)
+    assert flat is not None
+    return lambda queries: flat.search(queries, k, allow=bits, rescore=options.rescore, counters=counters)
+
+
+def _narrow(allowed: RowSet | None, total: int) -> tuple[np.ndarray | None, I32 | None]:
+    """(bits, None) for a set that is nearly all rows, else (None, rows): a gather costs more per row than a scan."""
+    if allowed is None:
+        return None, None
+    if allowed.count * 2 > total:
+        return bitset.bits_of(allowed, total), None
+    return None, bitset.rows_of(allowed, total)
+
+
+def _exact(
+    door: Door,
+    queries: F32,
+    k: int,
+    bits: np.ndarray | None,
+    rows: I32 | None,
+    counters: I64 | None,
+) -> Found:
+    matrix = door.field.matrix
+    if not door.compiled:
+        return exact_search(matrix, queries, k, bits, rows)
+    from vecdb.index.exact import search_matrix
+
+    return search_matrix(matrix, queries, k, bits, rows, counters)
+
+
+def _spread(search: Callable[[F32], Found], queries: F32, threads: int, executor: Executor | None) -> Found:
+    """Batches on several threads: the kernels hold no lock."""
+    parts = min(threads, len(queries) // PARALLEL_QUERIES)
+    if parts < 2 or executor is None:
+        return search(queries)
+    found = list(executor.map(search, np.array_split(queries, parts)))
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([distances for _, distances in found])
+
+
+def _fill_short(
+    door: Door,
+    allowed: RowSet | None,
+    k: int,
+    options: SearchOptions,
+    counters: I64 | None,
+    queries: F32,
+    rows: I32,
+    distances: F32,
+) -> Found:
+    """A walk may end before it met k allowed rows: those queries are scanned."""
+    short = np.flatnonzero(rows[:, k - 1] < 0)
+    if len(short) == 0:
+        return rows, distances
+    arm = Arm.EXACT if door.flat is None else Arm.SCAN
+    again = _arm(door, arm, allowed, k, options, counters)(np.ascontiguousarray(queries[short]))
+    rows[short], distances[short] = again
+    return rows, distances

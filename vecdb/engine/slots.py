@@ -1,0 +1,90 @@
+"""A stored index between its files and its first search: mapped at open, checked and attached when it is needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vecdb.errors import Corrupted
+from vecdb.files import names
+from vecdb.files.arrays import verify_array
+from vecdb.files.disk import Disk
+from vecdb.index.base import Index, load_kind
+from vecdb.options import index_from_dict
+from vecdb.storage.schema import IndexEntry
+from vecdb.storage.sealed import Files
+from vecdb.types import AnyArray, Matrix
+
+CHECKED_AT_ONCE = 64 * 1024 * 1024  # bytes of an index whose checksums the first search waits for
+
+
+class IndexSlot:
+    """One index of one field of one segment.
+
+    `get` attaches it: checksums, shapes and every value are looked at first (beyond 64 MiB on another thread, while
+    the kernels' own bound checks keep memory safe). Damage is told to `set_aside` once, and None is returned.
+    """
+
+    def __init__(
+        self,
+        entry: IndexEntry,
+        matrix: Matrix,
+        arrays: Mapping[str, AnyArray],
+        set_aside: Callable[[Exception], None],
+        check_files: Callable[[], None] | None,
+    ) -> None:
+        self.entry, self.matrix, self.arrays = entry, matrix, arrays
+        self.set_aside, self.check_files = set_aside, check_files
+        self.lock = threading.Lock()
+        self.index: Index | None = None
+        self.damaged = False
+
+    @property
+    def kind(self) -> str:
+        return self.entry.kind
+
+    def get(self) -> Index | None:
+        if self.index is not None or self.damaged:
+            return self.index
+        with self.lock:
+            if self.index is None and not self.damaged:
+                self._attach()
+        return self.index
+
+    def _attach(self) -> None:
+        size = sum(array.nbytes for array in self.arrays.values())
+        try:
+            options = index_from_dict({"kind": self.entry.kind, **self.entry.options})
+            index = load_kind(self.kind).from_arrays(self.matrix, options, self.arrays, self.entry.parameters)
+            if self.check_files is not None and size <= CHECKED_AT_ONCE:
+                self._check(index)
+        except (Corrupted, ValueError, KeyError, TypeError) as error:
+            self._reject(error)
+            return
+        self.index = index
+        if self.check_files is not None and size > CHECKED_AT_ONCE:
+            threading.Thread(target=self._check_later, args=(index,), name="vecdb-check", daemon=True).start()
+
+    def _check(self, index: Index) -> None:
+        assert self.check_files is not None
+        self.check_files()
+        index.check()
+
+    def _check_later(self, index: Index) -> None:
+        try:
+            self._check(index)
+        except (Corrupted, ValueError, OSError) as error:
+            self._reject(error)
+
+    def _reject(self, error: Exception) -> None:
+        self.index, self.damaged = None, True
+        self.set_aside(error)
+
+
+def check_index_files(disk: Disk, directory: Path, field: int, index: int, files: Files) -> None:
+    """Every byte of an index's files against the catalog. Corrupted names the block."""
+    place = names.index_directory(field, index).as_posix() + "/"
+    for path, entry in files.items():
+        if path.startswith(place):
+            verify_array(disk, directory / path, entry)

@@ -1,0 +1,102 @@
+"""The ids of a sealed segment as arrays: one int64 array when all are integers, else keys end to end with offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecdb.storage.keys import INT, INT_OFFSET, decode_key
+from vecdb.types import I32, I64, U8, AnyArray
+
+INT_KEY_SIZE = 9
+
+
+class IdColumn:
+    """The id of each row. `integers` int64 (rows,), or `offsets` int64 (rows + 1,) into `data` uint8."""
+
+    def __init__(self, integers: I64 | None, offsets: I64 | None = None, data: U8 | None = None) -> None:
+        self.integers, self.offsets, self.data = integers, offsets, data
+
+    @staticmethod
+    def from_keys(keys: Sequence[bytes]) -> IdColumn:
+        data = np.frombuffer(b"".join(keys), np.uint8)
+        if keys and all(key[:1] == INT for key in keys):
+            big = data.reshape(-1, INT_KEY_SIZE)[:, 1:].copy().view(">u8").reshape(-1)
+            return IdColumn((big.astype(np.uint64) - np.uint64(INT_OFFSET)).view(np.int64))
+        lengths = np.fromiter(map(len, keys), np.int64, len(keys))
+        return IdColumn(None, _offsets(lengths), data)
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, AnyArray]) -> IdColumn:
+        if "ids" in arrays:
+            return IdColumn(arrays["ids"])
+        return IdColumn(None, arrays["id_offsets"], arrays["id_bytes"])
+
+    def arrays(self) -> dict[str, AnyArray]:
+        if self.integers is not None:
+            return {"ids": self.integers}
+        assert self.offsets is not None
+        assert self.data is not None
+        return {"id_offsets": self.offsets, "id_bytes": self.data}
+
+    def key(self, row: int) -> bytes:
+        if self.integers is not None:
+            return INT + (int(self.integers[row]) + INT_OFFSET).to_bytes(8, "big")
+        assert self.offsets is not None
+        assert self.data is not None
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    def take(self, rows: I32) -> NDArray[Any]:
+        """The ids of rows: int64 when the segment has only integers, else an object array."""
+        if self.integers is not None:
+            return self.integers[rows]
+        ids = np.empty(len(rows), object)
+        for i, row in enumerate(rows.tolist()):
+            ids[i] = decode_key(self.key(row))
+        return ids
+
+    def as_bytes(self) -> IdColumn:
+        """The same ids in the second form."""
+        if self.integers is None:
+            return self
+        big = self.integers.view(np.uint64) + np.uint64(INT_OFFSET)
+        keys = np.empty((len(big), INT_KEY_SIZE), np.uint8)
+        keys[:, 0] = INT[0]
+        keys[:, 1:] = big.astype(">u8").view(np.uint8).reshape(-1, 8)
+        return IdColumn(None, np.arange(len(big) + 1, dtype=np.int64) * INT_KEY_SIZE, keys.reshape(-1))
+
+    @staticmethod
+    def gather(parts: Sequence[tuple[IdColumn, I32]]) -> IdColumn:
+        """The ids of chosen rows of several segments, one after the other."""
+        if all(column.integers is not None for column, _ in parts):
+            chosen = [column.integers[rows] for column, rows in parts if column.integers is not None]
+            return IdColumn(np.concatenate(chosen) if chosen else np.zeros(0, np.int64))
+        lengths, pieces = [], []
+        for column, rows in parts:
+            wide = column.as_bytes()
+            assert wide.offsets is not None
+            assert wide.data is not None
+            size = (wide.offsets[1:] - wide.offsets[:-1])[rows]
+            lengths.append(size)
+            pieces.append(wide.data[_spans(wide.offsets[:-1][rows], size)])
+        return IdColumn(None, _offsets(np.concatenate(lengths)), np.concatenate(pieces))
+
+    def keys(self, rows: I32) -> Iterator[bytes]:
+        return (self.key(row) for row in rows.tolist())
+
+
+def _offsets(lengths: I64) -> I64:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _spans(starts: I64, lengths: I64) -> I64:
+    """The positions start, start + 1, ... of every span, one span after the other."""
+    total = int(lengths.sum())
+    begins = np.cumsum(lengths) - lengths
+    spans: I64 = np.arange(total, dtype=np.int64) + np.repeat(starts - begins, lengths)
+    return spans
