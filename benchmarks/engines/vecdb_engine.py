@@ -41,10 +41,14 @@ class Adapter:
         return list(hits.ids), [hit.payload for hit in hits]
 
     def plan(self, query: NDArray[np.float32], k: int, where: dict[str, Any] | None, ef: int | None) -> str:
-        return f"ef {ef}"
+        arms = [str(segment.plan.arm) for segment in self.docs.explain(query, k=k, where=where).segments]
+        return f"ef {ef}, {' and '.join(dict.fromkeys(arms))}"
 
     def first_indexed(self, query: NDArray[np.float32], k: int) -> bool:
-        return False
+        """The first searches of a process are answered by NumPy; explain() waits for the kernels and so for the graph."""
+        self.docs.explain(query, k=k)
+        self.docs.search(query, k=k)
+        return True
 
     def close(self) -> None:
         self.database.close()

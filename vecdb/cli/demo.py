@@ -32,10 +32,12 @@ class Question:
 QUESTIONS = (
     Question("open a network socket with a timeout"),
     Question("remove duplicate entries while keeping order"),
-    Question("run a command in a subprocess", {"kind": "function", "parameters": {"$gte": 2}}),
-    Question("multiply two matrices", {"package": "numpy", "public": True}),
+    Question("create a temporary file that is deleted when closed", {"kind": "function", "parameters": {"$gte": 2}}),
+    Question("raise an error when a timeout expires", {"kind": "class", "public": True}),
     Question("wait until every task is done", {"module": {"$startswith": "concurrent."}}),
-    Question("read lines from a file", {"is_async": True, "$or": [{"has_default": True}, {"length": {"$lt": 80}}]}),
+    Question(
+        "wait for a subprocess to finish", {"is_async": True, "$or": [{"has_default": False}, {"length": {"$lt": 80}}]}
+    ),
 )
 
 
@@ -105,9 +107,9 @@ def gather(limit: int) -> list[corpus.Record]:
 
 def embedded(texts: list[str], model: str | None) -> tuple[Embed, F32]:
     begin = time.perf_counter()
+    embed: Embed
     if model is None:
-        embedder = HashingEmbedder().fit(texts)
-        embed, name = embedder.embed, "the built-in hashing embedder"
+        embed, name = HashingEmbedder().fit(texts).embed, "the built-in hashing embedder"
     else:
         embed, name = sentence_transformer(model), model
     vectors = embed(texts)
@@ -177,14 +179,27 @@ def ask(docs: vecdb.Collection, embed: Embed, questions: tuple[Question, ...]) -
 
 
 def answer(docs: vecdb.Collection, question: Question, query: F32) -> Answer:
-    seconds = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        hits = docs.search(query, k=10, where=question.where)
-        for hit in hits:
-            _ = hit.payload  # payloads are read when asked for; here they belong to the cost
-        seconds.append(time.perf_counter() - begin)
-    return Answer(question, hits, *seconds, plan=describe(docs.explain(query, k=10, where=question.where)))
+    hits, first = timed_search(docs, question, query)
+    _, again = timed_search(docs, question, query)
+    plan = summary(docs.explain(query, k=10, where=question.where), docs.count(question.where))
+    return Answer(question, hits, first, again, plan)
+
+
+def timed_search(docs: vecdb.Collection, question: Question, query: F32) -> tuple[vecdb.Hits, float]:
+    begin = time.perf_counter()
+    hits: vecdb.Hits = docs.search(query, k=10, where=question.where)
+    for hit in hits:
+        _ = hit.payload  # payloads are read when asked for; here they belong to the cost
+    return hits, time.perf_counter() - begin
+
+
+def summary(explanation: vecdb.Explanation, matching: int) -> str:
+    """How it was searched, in a few words: the arm of each segment and how many records match."""
+    arms = ", ".join(
+        f"{one.plan.arm}{' (not sealed yet)' if one.segment == 'growing' else ''}" for one in explanation.segments
+    )
+    rows = sum(one.plan.rows for one in explanation.segments)
+    return f"{arms or 'nothing to search'}, {matching:,} of {rows:,} match"
 
 
 def print_answer(one: Answer) -> None:
@@ -195,10 +210,10 @@ def print_answer(one: Answer) -> None:
     terminal.say(terminal.paint(f"  {cost}", terminal.DIM))
     room = terminal.width() - 66
     for hit in list(one.hits)[:SHOWN]:
-        summary = hit.payload["text"].partition("\n")[0]
+        first_line = hit.payload["text"].partition("\n")[0]
         name = terminal.clip(str(hit.id), 44)
         terminal.say(
-            f"    {hit.distance:.3f}  {hit.payload['kind']:8s}  {name}  {terminal.clip(summary, room).rstrip()}"
+            f"    {hit.distance:.3f}  {hit.payload['kind']:8s}  {name}  {terminal.clip(first_line, room).rstrip()}"
         )
     if not len(one.hits):
         terminal.say("    nothing matches")

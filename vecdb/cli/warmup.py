@@ -12,4 +12,5 @@ def warmup() -> None:
     begin = time.perf_counter()
     with terminal.Bar("compiling") as bar:
         cache = vecdb.warm_up(bar)
-    terminal.fact("compiled", f"kept in {cache}", time.perf_counter() - begin)
+    kept = "in memory only, so every process compiles again" if cache is None else f"kept in {cache}"
+    terminal.fact("compiled", kept, time.perf_counter() - begin)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from vecdb.index.base import Index, load_kind
@@ -14,8 +17,11 @@ ROWS, DIM = FIRST_ROWS + 1, 128  # the least that takes the code paths of large 
 STEPS = 4
 
 
-def warm_up(progress: Progress | None = None) -> None:
-    """Make every kernel ready. `progress` gets (steps done, steps); it may raise to stop."""
+def warm_up(progress: Progress | None = None) -> Path | None:
+    """Make every kernel ready. `progress` gets (steps done, steps); it may raise to stop.
+
+    Returns the directory that keeps the compiled kernels; None when they are kept in memory only.
+    """
     matrix = _tiny_matrix()
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
@@ -25,6 +31,9 @@ def warm_up(progress: Progress | None = None) -> None:
         run(matrix, allow, rows)
     if progress is not None:
         progress(STEPS, STEPS)
+    # Loaded by now, and by name: importing this module must not bring the compiler.
+    cache: Path | None = sys.modules["vecdb.kernels.jit"].CACHE
+    return cache
 
 
 def _tiny_matrix() -> Matrix:
