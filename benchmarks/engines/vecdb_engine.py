@@ -45,7 +45,7 @@ class Adapter:
         return f"ef {ef}, {' and '.join(dict.fromkeys(arms))}"
 
     def first_indexed(self, query: NDArray[np.float32], k: int) -> bool:
-        """The first searches of a process are answered by NumPy; explain() waits for the kernels and so for the graph."""
+        """The first searches of a process are answered by NumPy; explain() waits for the kernels."""
         self.docs.explain(query, k=k)
         self.docs.search(query, k=k)
         return True
