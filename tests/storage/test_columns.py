@@ -191,6 +191,17 @@ def test_merging_drops_strings_that_nobody_has() -> None:
     assert merge_sealed([(part, np.array([-1, -1, -1], np.int32))], 0) == {}
 
 
+def test_merged_postings_are_sorted_by_value_and_row() -> None:
+    parts = [sealed([{"a": 1, "s": "x"}, {"a": 0, "s": "y"}] * 20) for _ in range(2)]
+    order = np.random.default_rng(3).permutation(80).astype(np.int32)
+    merged = merge_sealed([(parts[0], order[:40]), (parts[1], order[40:])], 80)
+    pairs = list(zip(merged["a"]["int_values"].tolist(), merged["a"]["int_rows"].tolist(), strict=True))
+    assert pairs == sorted(pairs)
+    starts, posted = merged["s"]["string_starts"].tolist(), merged["s"]["string_rows"].tolist()
+    assert starts == [0, 40, 80]
+    assert posted == sorted(posted[:40]) + sorted(posted[40:])
+
+
 def test_a_column_of_empty_strings() -> None:
     for _, source in all_forms([{"s": "", "b": b""}, {"s": ""}]):
         assert rows(source, Equal("s", ("",))) == rows(source, Prefix("s", "")) == [0, 1]
