@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.commit import flush_pending
+from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import open_slot, segment_files
 from vecdb.engine.schema import change_catalog
 from vecdb.engine.state import CollectionState, Engine
@@ -133,10 +134,11 @@ def complete(engine: Engine, missing: Missing, progress: Progress) -> None:
         engine.seams.disk.reach("index:written")
     kept = tuple(index for index in changed.indexes if index.kind not in missing.drop)
     changed = replace(changed, indexes=kept)
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         change_catalog(engine, lambda writer: _commit(writer, collection, storage, changed, files))
         engine.seams.disk.reach("index:committed")
-        _install(engine, missing.state, storage, changed)
+        with taking_over(engine):
+            _install(engine, missing.state, storage, changed)
     _remove_old(engine, collection, storage, field.entry, changed)
 
 

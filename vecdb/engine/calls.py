@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vecdb.engine import intake, maintain, read, resolve, schema
-from vecdb.engine.commit import flush_pending, write
+from vecdb.engine.commit import sync_log, write
 from vecdb.engine.report import Explanation, collection_stats, field_info
 from vecdb.engine.search import Request
 from vecdb.engine.search import explain as explain_request
@@ -23,6 +23,7 @@ from vecdb.errors import InvalidInput, NotFound
 from vecdb.filter.parse import parse
 from vecdb.options import EF_MAX, K_MAX, check_int, parse_index
 from vecdb.results import Record, Records
+from vecdb.storage.keys import encode_key
 from vecdb.storage.schema import FieldMeta
 from vecdb.types import ColumnInfo, Metric, Scalar
 
@@ -88,12 +89,17 @@ def add(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads
 def _checked(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> intake.Intake:
     writable(engine, state)
     records, decided = intake.check_records(engine.seams, state.meta, ids, vectors, payloads)
+    _fix_dims(engine, state, decided)
+    return records
+
+
+def _fix_dims(engine: Engine, state: CollectionState, decided: Sequence[tuple[FieldMeta, int]]) -> None:
+    """The first vectors of a field decide its dimension, here or in another thread meanwhile."""
     for field, dim in decided:
         schema.fix_dim(engine, state, field, dim)
         now = state.meta.field(field.name)
         if now is not None and now.dim != dim:
             raise InvalidInput(f"vectors of {field.name!r} must have {now.dim} dimensions, not {dim}")
-    return records
 
 
 def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> int:
@@ -105,14 +111,16 @@ def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, paylo
     keys = intake.encode_keys(intake.check_ids(ids))
     fields = intake.check_vectors(state.meta, vectors)
     patches = None if payloads is None else intake.check_list("payloads", payloads, "a list of dicts")
-    for name, count in {**{name: n for name, (n, _) in fields.items()}, "payloads": len(patches or keys)}.items():
+    counts = {f"vectors[{name!r}]": count for name, (count, _) in fields.items()}
+    counts["payloads"] = len(keys) if patches is None else len(patches)
+    for name, count in counts.items():
         if count != len(keys):
             raise InvalidInput(f"{name} has {count} entries for {len(keys)} ids; give one per id")
     _check_patches(patches)
-    blocks = {field.number: block for _, (field, block) in fields.values() if len(block.values)}
-    for _, (field, block) in fields.values():
-        if field.dim is None and len(block.values):
-            schema.fix_dim(engine, state, field, block.values.shape[1])
+    given = [(field, block) for _, (field, block) in fields.values() if len(block.values)]
+    blocks = {field.number: block for field, block in given}
+    if max(state.staged.sequences_of_keys(keys), default=-1) >= 0:
+        _fix_dims(engine, state, [(field, block.values.shape[1]) for field, block in given if field.dim is None])
     part = write(engine, state, len(keys), lambda now: resolve.resolve_update(now, keys, blocks, patches))
     return 0 if part is None else len(part.keys)
 
@@ -133,7 +141,7 @@ def delete(engine: Engine, state: CollectionState, ids: Any, where: Any) -> int:
     if (ids is None) == (where is None):
         raise InvalidInput("delete needs either ids or where; where={} deletes every record")
     if ids is not None:
-        keys = intake.encode_keys(list(dict.fromkeys(intake.check_ids(ids))))
+        keys = list(dict.fromkeys(map(encode_key, intake.check_ids(ids))))
         part = write(engine, state, 0, lambda now: resolve.resolve_delete_ids(now, keys))
     else:
         node = parse(where)
@@ -164,7 +172,7 @@ def _request(
     field = _field(view, wish.field)
     queries, one = intake.check_queries(field, query)
     k = check_int("k", k, 1, K_MAX)
-    offset = 0 if wish.offset == 0 else check_int("offset", wish.offset, 0, K_MAX)
+    offset = check_int("offset", wish.offset, 0, K_MAX)
     ef = None if wish.ef is None else max(check_int("ef", wish.ef, 1, EF_MAX), k + offset)
     rescore = None if wish.rescore is None else check_int("rescore", wish.rescore, 1, K_MAX)
     threads = engine.kernels.threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
@@ -235,7 +243,7 @@ def get(
     offset = check_int("offset", offset, 0, COUNT_MAX)
     end = None if limit is None else offset + check_int("limit", limit, 0, COUNT_MAX)
     if ids is not None:
-        at, rows = read.rows_of_keys(view, intake.encode_keys(intake.check_ids(ids)))
+        at, rows = read.rows_of_keys(view, [encode_key(value) for value in intake.check_ids(ids)])
     else:
         at, rows = read.matching_rows(view, engine.filters, parse(where))
     if order_by is not None:
@@ -298,8 +306,7 @@ def optimize(engine: Engine) -> None:
 
 def flush(engine: Engine) -> None:
     engine.check_writable()
-    with engine.sync_lock:
-        flush_pending(engine)
+    sync_log(engine)
 
 
 def info(engine: Engine, state: CollectionState) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
 from vecdb.engine.commit import flush_pending
 from vecdb.engine.freeze import freeze
+from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import load_segment
 from vecdb.engine.schema import change_catalog, stored_collection
 from vecdb.engine.state import CollectionState, Engine, Frozen
@@ -80,10 +81,11 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
     drafts = [_seal(engine, number, growing, codes) for number, growing in frozen.growings.items()]
     drafts = [draft for draft in drafts if not draft.state.dropped]
     engine.seams.disk.reach("checkpoint:written", frozen.lsn)
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         change_catalog(engine, lambda writer: _commit(engine, writer, frozen, drafts))
         engine.seams.disk.reach("checkpoint:committed", frozen.lsn)
-        _install(engine, frozen, drafts)
+        with taking_over(engine):
+            _install(engine, frozen, drafts)
     with engine.both_locks():
         assert engine.wal is not None
         engine.wal.retire(frozen.lsn)

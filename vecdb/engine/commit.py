@@ -6,15 +6,12 @@ W3 sync, W4 publish                the first of a group does it for all (sync="f
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
 
 from vecdb.engine.apply import publish, stage
 from vecdb.engine.freeze import freeze
+from vecdb.engine.interrupts import Interrupts, held_interrupts
+from vecdb.engine.policy import LOG_TRIGGER
 from vecdb.engine.rewrite import settle_doubtful_log
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import InvalidInput, StorageFailed
@@ -22,10 +19,8 @@ from vecdb.storage.batch import Batch, Part, encode
 from vecdb.storage.wal import BATCH_MAX
 
 FROZEN_MAX = 2  # frozen sets in memory; writers wait for a checkpoint beyond
-LOG_TRIGGER = 128 * 1024 * 1024  # bytes of log that make a checkpoint due
 LOG_LIMIT = 4 * LOG_TRIGGER  # bytes of log at which failing maintenance stops writes
 
-Interrupts = list[tuple[int, FrameType | None]]
 Resolve = Callable[[CollectionState], Part | None]
 
 
@@ -121,6 +116,8 @@ def commit(engine: Engine, lsn: int) -> None:
 def flush_pending(engine: Engine) -> None:
     """Makes every staged batch durable and publishes it. Held: sync_lock."""
     assert engine.wal is not None
+    if not engine.pending:
+        return
     with engine.append_lock:
         upto = engine.last_lsn
     engine.wal.sync()
@@ -129,21 +126,10 @@ def flush_pending(engine: Engine) -> None:
         publish(engine, upto)
 
 
-@contextmanager
-def held_interrupts() -> Iterator[Interrupts]:
-    """On the main thread, Ctrl-C waits until the write is whole: never a batch in the log and not in memory."""
-    if threading.current_thread() is not threading.main_thread():
-        yield []
-        return
-    caught: Interrupts = []
-    previous: Any = signal.getsignal(signal.SIGINT)
-    if not callable(previous):
-        yield []
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if caught:
-            previous(*caught[0])
+def sync_log(engine: Engine) -> None:
+    """Everything acknowledged before is on disk when this returns, whatever `sync` says."""
+    assert engine.wal is not None
+    with engine.sync_lock:
+        flush_pending(engine)
+        engine.wal.sync()
+        engine.seams.disk.reach("log:synced", engine.published_lsn)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vecdb.engine import maintain as steps
 from vecdb.engine import schema
-from vecdb.engine.commit import flush_pending
+from vecdb.engine.commit import sync_log
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import follow
 from vecdb.engine.registry import acquire, release
@@ -99,8 +99,7 @@ def optimize(engine: Engine) -> None:
 
 def flush(engine: Engine) -> None:
     engine.check_writable()
-    with engine.sync_lock:
-        flush_pending(engine)
+    sync_log(engine)
 
 
 def refresh(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from vecdb.storage.batch import FieldBlock
 from vecdb.storage.keys import encode_key
 from vecdb.storage.payload import prepare
 from vecdb.storage.schema import CollectionMeta, FieldMeta
-from vecdb.types import F32, Id
+from vecdb.types import F32, AnyArray, Id
 
 SLICE = 32  # records prepared before other threads get a turn
 BATCH_RECORDS_MAX = 1_000_000
@@ -49,9 +49,9 @@ def check_records(
     id_list: list[Id] = list(uuid7_batch(seams, count)) if given_ids is None else given_ids
     keys = encode_keys(id_list)
     packed, flats = prepare_payloads(given_payloads if given_payloads is not None else [None] * count)
-    decided = [(field, block.values.shape[1]) for _, (_, (field, block)) in fields.items() if field.dim is None]
-    blocks = {field.number: block for _, (_, (field, block)) in fields.items() if len(block.values)}
-    return Intake(id_list, keys, packed, flats, blocks), decided
+    there = [(field, block) for _, (field, block) in fields.values() if len(block.values)]
+    decided = [(field, block.values.shape[1]) for field, block in there if field.dim is None]
+    return Intake(id_list, keys, packed, flats, {field.number: block for field, block in there}), decided
 
 
 def _one_length(lengths: Mapping[str, int]) -> int:
@@ -67,7 +67,7 @@ def _one_length(lengths: Mapping[str, int]) -> int:
 
 
 def check_list(name: str, values: Any, wanted: str) -> Sequence[Any]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise InvalidInput(f"{name} must be {wanted}, not {type(values).__name__}; for one record give a list of one")
     return values if isinstance(values, Sequence) else list(values)
 
@@ -78,7 +78,10 @@ def check_ids(ids: Any) -> list[Id]:
         if ids.ndim != 1:
             raise InvalidInput(f"ids must be one-dimensional, not of shape {ids.shape}")
         ids = ids.tolist()
-    return list(check_list("ids", ids, "a list of str, int or uuid.UUID"))
+    return [
+        value.item() if isinstance(value, np.integer) else value
+        for value in check_list("ids", ids, "a list of str, int or uuid.UUID")
+    ]
 
 
 def encode_keys(ids: Sequence[Id]) -> list[bytes]:
@@ -136,19 +139,17 @@ def field_named(meta: CollectionMeta, name: Any) -> FieldMeta:
 
 
 def _field_block(field: FieldMeta, values: Any) -> tuple[int, FieldMeta, FieldBlock]:
-    if isinstance(values, np.ndarray) or not any(value is None for value in _listed(field, values)):
-        matrix = as_matrix(field, values)
+    listed = None
+    if not hasattr(values, "__array__"):
+        listed = check_list(
+            f"vectors of {field.name!r}", values, "an array of shape (records, dim) or a list of vectors"
+        )
+    if listed is None or all(value is not None for value in listed):
+        matrix = as_matrix(field, values if listed is None else listed)
         return len(matrix), field, FieldBlock(matrix)
-    listed = _listed(field, values)
     rows = np.flatnonzero([value is not None for value in listed]).astype(np.int32)
     matrix = as_matrix(field, [listed[row] for row in rows.tolist()]) if len(rows) else _empty(field)
     return len(listed), field, FieldBlock(matrix, rows)
-
-
-def _listed(field: FieldMeta, values: Any) -> Sequence[Any]:
-    if hasattr(values, "__array__"):
-        return ()
-    return check_list(f"vectors of {field.name!r}", values, "an array of shape (records, dim) or a list of vectors")
 
 
 def _empty(field: FieldMeta) -> F32:
@@ -157,10 +158,7 @@ def _empty(field: FieldMeta) -> F32:
 
 def as_matrix(field: FieldMeta, values: Any) -> F32:
     """float32 (n, dim), a copy of the caller's data, every value finite."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInput(f"vectors of {field.name!r} differ in length: {error}") from error
+    array = _as_array(f"vectors of {field.name!r}", values)
     if array.size == 0 and array.ndim <= 2 and len(array) == 0:
         return _empty(field)
     if array.dtype.kind not in "fiu":
@@ -180,6 +178,15 @@ def as_matrix(field: FieldMeta, values: Any) -> F32:
     return matrix
 
 
+def _as_array(name: str, values: Any) -> AnyArray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidInput(f"{name} differ in length: {error}") from error
+    except (TypeError, RuntimeError) as error:  # a tensor on another device, or one that tracks gradients
+        raise InvalidInput(f"{name} cannot be read as an array: {error}") from error
+
+
 def _check_dim(field: FieldMeta, dim: int) -> None:
     if field.dim is not None and dim != field.dim:
         raise InvalidInput(f"vectors of {field.name!r} must have {field.dim} dimensions, not {dim}")
@@ -189,18 +196,16 @@ def _check_dim(field: FieldMeta, dim: int) -> None:
 
 def check_queries(field: FieldMeta, query: Any) -> tuple[F32, bool]:
     """(queries float32 (q, dim), whether one vector was given)."""
-    try:
-        array = np.asarray(query)
-    except ValueError as error:
-        raise InvalidInput(f"the query vectors differ in length: {error}") from error
+    array = _as_array("the query vectors", query)
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
         raise InvalidInput(
             f"a query must be a vector of numbers, or an array of shape (queries, dim); not {array.dtype}{array.shape}"
         )
     one = array.ndim == 1
-    queries = np.ascontiguousarray(array.reshape(1, -1) if one else array, np.float32)
-    if field.dim is not None and queries.shape[1] != field.dim:
-        raise InvalidInput(f"a query of {field.name!r} must have {field.dim} dimensions, not {queries.shape[1]}")
+    with np.errstate(over="ignore"):
+        queries = np.ascontiguousarray(array.reshape(1, -1) if one else array, np.float32)
+    if queries.shape[1] != (field.dim or queries.shape[1] or 1):
+        raise InvalidInput(f"a query of {field.name!r} must have {field.dim or 1} dimensions, not {queries.shape[1]}")
     if not np.isfinite(queries).all():
         raise InvalidInput("the query holds NaN, infinity or a value beyond float32")
     return queries, one

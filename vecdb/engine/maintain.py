@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from vecdb.engine import policy
 from vecdb.engine.build import complete, find_missing
 from vecdb.engine.checkpoint import checkpoint
-from vecdb.engine.commit import flush_pending
+from vecdb.engine.commit import sync_log
+from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import committed_deletions
 from vecdb.engine.merge import merge
 from vecdb.engine.purge import purge_collection
+from vecdb.engine.schema import take_snapshot
 from vecdb.engine.state import CollectionState, Engine, log
 from vecdb.errors import Closed, Poisoned
 from vecdb.kernels import bitset
@@ -104,11 +106,10 @@ def _index_step(engine: Engine, state: CollectionState) -> Step | None:
 
 def compact_catalog(engine: Engine) -> None:
     """Copies the catalog without its free pages; writers go on into the log. Held: maintenance_lock."""
-    from vecdb.engine.schema import take_snapshot
-
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.catalog.compact()
-        take_snapshot(engine)
+        with taking_over(engine):
+            take_snapshot(engine)
 
 
 def run_step(engine: Engine, *, force: bool = False) -> str | None:
@@ -224,8 +225,7 @@ class Scheduler:
         engine = self.engine
         if engine.options.sync == "interval" and now - self.synced_at >= engine.options.interval_ms / 1000:
             self.synced_at = now
-            with engine.sync_lock:
-                flush_pending(engine)
+            sync_log(engine)
         self._code_new_rows()
         if now - engine.last_write >= MARK_SECONDS and engine.wal is not None:
             with engine.both_locks():

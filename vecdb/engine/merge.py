@@ -16,6 +16,7 @@ from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
 from vecdb.engine.checkpoint import BLOCK_ROWS, carry_deletions, put_deletion_chunk, put_segment
 from vecdb.engine.commit import flush_pending
+from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import committed_deletions, load_segment
 from vecdb.engine.schema import change_catalog, stored_collection
 from vecdb.engine.state import CollectionState, Engine
@@ -43,11 +44,12 @@ def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], pr
     sources = [_source(engine, state, storage) for storage in storages]
     entry, files = _write(engine, state, sources, progress)
     engine.seams.disk.reach("merge:written")
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         change_catalog(engine, lambda writer: _commit(engine, writer, state, sources, entry, files))
         engine.seams.disk.reach("merge:committed")
-        new = None if entry is None else load_segment(engine, state.meta, entry, engine.snapshot)
-        _install(engine, state, sources, new)
+        with taking_over(engine):
+            new = None if entry is None else load_segment(engine, state.meta, entry, engine.snapshot)
+            _install(engine, state, sources, new)
     for source in sources:
         remove_tree(engine.seams.disk, engine.segment_directory(state.meta.number, source.storage.entry.number))
     engine.seams.disk.reach("merge:removed")

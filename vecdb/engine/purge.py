@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vecdb.engine.interrupts import held_interrupts
 from vecdb.engine.schema import change_catalog
 from vecdb.engine.state import Engine
 from vecdb.files import names
@@ -25,7 +26,7 @@ def purge_collection(engine: Engine, number: int) -> None:
                 writer.delete(table, key)
                 removed += 1
 
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         change_catalog(engine, change)
     if removed == SLICE:
         return

@@ -13,37 +13,44 @@ from pathlib import Path
 from vecdb.engine.allow import FilterCache
 from vecdb.engine.maintain import Scheduler, close_checkpoint
 from vecdb.engine.recover import open_reader, open_writer
-from vecdb.engine.state import Engine
+from vecdb.engine.state import Engine, ReadOnlyHandle
 from vecdb.errors import InvalidInput
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
 
 _lock = threading.RLock()
-_open: dict[tuple[int, int], Engine] = {}  # writers by (device, inode)
+_open: dict[tuple[int, int], Engine] = {}  # by (device, inode)
 _all: weakref.WeakSet[Engine] = weakref.WeakSet()
 DEFAULT_SEAMS = Seams()
 
 
 def acquire(path: Path, mode: str, options: DatabaseOptions, seams: Seams | None = None) -> Engine:
-    """The engine of `path`. A directory that this process writes already gives the same engine again."""
+    """The engine of `path`. A directory that this process has open gives the same engine again."""
     with _lock:
         engine = _find(path)
         if engine is not None:
-            if mode == "rw" and options != engine.options:
-                raise InvalidInput(
-                    f"{path} is open in this process with {engine.options}; open it with the same options, or close it"
-                )
+            _check_shared(path, engine, mode, options)
             engine.references += 1
-            return engine
+            return ReadOnlyHandle(engine) if mode == "r" and engine.writable else engine
         opener: Callable[[Path, Seams, DatabaseOptions], Engine] = open_writer if mode == "rw" else open_reader
         engine = opener(path.resolve(), seams or DEFAULT_SEAMS, options)
         _start(engine)
         engine.references = 1
         _all.add(engine)
-        if mode == "rw":
-            status = path.stat()
-            _open[(status.st_dev, status.st_ino)] = engine
+        status = path.stat()
+        _open[(status.st_dev, status.st_ino)] = engine
         return engine
+
+
+def _check_shared(path: Path, engine: Engine, mode: str, options: DatabaseOptions) -> None:
+    if mode == "r":
+        return
+    if not engine.writable:
+        raise InvalidInput(f'{path} is open with mode="r" in this process; close that handle to open it for writing')
+    if options != engine.options:
+        raise InvalidInput(
+            f"{path} is open in this process with {engine.options}; open it with the same options, or close it"
+        )
 
 
 def _find(path: Path) -> Engine | None:
@@ -70,7 +77,7 @@ def release(engine: Engine) -> None:
         engine.references -= 1
         if engine.references > 0:
             return
-        for key in [key for key, other in _open.items() if other is engine]:
+        for key in [key for key, other in _open.items() if other.__dict__ is engine.__dict__]:
             del _open[key]
         try:
             shut(engine, seal=True)
@@ -91,6 +98,7 @@ def shut(engine: Engine, *, seal: bool) -> None:
                 clean = not engine.doubtful
                 if engine.wal is not None:
                     engine.wal.close(clean=clean)
+                engine.closed = True
     finally:
         _let_go(engine)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.commit import flush_pending
+from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import collection_of
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import AlreadyExists, InvalidInput
@@ -53,7 +54,8 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
         engine.catalog.compact()
         with engine.catalog.write() as writer:
             change(writer)
-    take_snapshot(engine)
+    with taking_over(engine):
+        take_snapshot(engine)
 
 
 def take_snapshot(engine: Engine) -> None:
@@ -70,7 +72,7 @@ def create_collection(engine: Engine, name: str, fields: Mapping[str, VectorFiel
     metas = tuple(_field_meta(number, title, field) for number, (title, field) in enumerate(fields.items(), 1))
     if not 1 <= len(metas) <= FIELDS_MAX:
         raise InvalidInput(f"a collection has 1 to {FIELDS_MAX} vector fields, not {len(metas)}")
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.check_writable()
         if name in engine.names:
             raise AlreadyExists(
@@ -129,7 +131,7 @@ def change_collection(
 
 def rename_collection(engine: Engine, name: str, new_name: str) -> None:
     check_name(new_name)
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.check_writable()
         state = collection_of(engine, engine.number_of(name))
         if new_name == name:
@@ -143,7 +145,7 @@ def rename_collection(engine: Engine, name: str, new_name: str) -> None:
 
 def delete_collection(engine: Engine, name: str) -> None:
     """Drops the collection in one commit; its records and files are purged by maintenance, in slices."""
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.check_writable()
         number = engine.number_of(name)
         change_catalog(engine, lambda writer: writer.delete(Table.COLLECTIONS, collection_key(number)))
@@ -162,7 +164,7 @@ def delete_collection(engine: Engine, name: str) -> None:
 
 def fix_dim(engine: Engine, state: CollectionState, field: FieldMeta, dim: int) -> None:
     """The first write of a field without `dim` decides it."""
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.check_writable()
         now = state.meta.field(field.name)
         if now is not None and now.dim is None:
@@ -183,7 +185,7 @@ def set_index(engine: Engine, state: CollectionState, name: str, index: IndexOpt
         assert field is not None
         return meta.with_field(replace(field, index=index))
 
-    with engine.catalog_lock:
+    with engine.catalog_lock, held_interrupts():
         engine.check_writable()
         change_collection(engine, state, change)
     if engine.scheduler is not None:

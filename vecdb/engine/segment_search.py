@@ -47,8 +47,7 @@ class Door:
     def traits(self) -> list[Traits]:
         traits = []
         if isinstance(self.flat, GrowingFlat):
-            matrix = self.field.matrix
-            traits.append(Traits("flat", matrix.rows, matrix.dim, self.flat.bits, masked=True, graph=False))
+            traits.append(self.flat.traits(self.field.matrix))
         elif self.flat is not None:
             traits.append(self.flat.traits)
         return traits if self.graph is None else [*traits, self.graph.traits]

@@ -186,3 +186,14 @@ class Engine:
 
     def log_bytes(self) -> int:
         return 0 if self.wal is None else self.wal.size
+
+
+class ReadOnlyHandle(Engine):
+    """The same engine for a handle that was opened with mode="r" where the process also writes: all state is shared."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.__dict__ = engine.__dict__
+
+    def check_writable(self) -> None:
+        self.check_open()
+        raise ReadOnly('this handle was opened with mode="r"; write through the handle that has mode="rw"')

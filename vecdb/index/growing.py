@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from vecdb.index.base import kernel_inputs
-from vecdb.types import F32, I32, I64, U64, Matrix, Metric
+from vecdb.types import F32, I32, I64, U64, Matrix, Metric, Traits
 
 if TYPE_CHECKING:
     from vecdb.index.flat import Codes
@@ -55,6 +55,12 @@ class GrowingFlat:
             self._codes.encode(matrix, first, last)
             self.coded_rows = last  # published after the codes it covers
 
+    def traits(self, matrix: Matrix) -> Traits:
+        """As Index.traits, for the rows of `matrix`."""
+        from vecdb.index.flat import code_bits
+
+        return Traits("flat", matrix.rows, self.dim, code_bits(self.bits, self.dim), masked=True, graph=False)
+
     def search(
         self,
         matrix: Matrix,
@@ -72,6 +78,6 @@ class GrowingFlat:
         coded = min(self.coded_rows, matrix.rows)  # read before the codes, which are written before it
         codes, inputs = self._codes, kernel_inputs(matrix)
         if rows is not None or codes is None or coded == 0:
-            return flat.search_exact(inputs, queries, k, allow, rows, counters)
+            return flat.search_exact(matrix, queries, k, allow, rows, counters)
         pool = flat.pool_size(codes.bits, k, rescore or 0, matrix.rows)
         return flat.search_codes(inputs, codes.bits, codes.views(), coded, queries, k, pool, allow, counters)
