@@ -202,6 +202,20 @@ def test_merged_postings_are_sorted_by_value_and_row() -> None:
     assert posted == sorted(posted[:40]) + sorted(posted[40:])
 
 
+def test_a_row_is_found_once_however_many_elements_match() -> None:
+    sparse: list[dict[str, Any]] = [{"a": [1, 2, 3, 1.0, "x", "y"]} if row % 200 == 0 else {} for row in range(1000)]
+    for _, source in all_forms(sparse):
+        assert rows(source, Within("a", 1, 3)) == [0, 200, 400, 600, 800]
+        assert rows(source, Within("a", "x", None)) == [0, 200, 400, 600, 800]
+        assert rows(source, Equal("a", (1, 2, "y"))) == [0, 200, 400, 600, 800]
+
+
+def test_as_many_elements_as_rows_are_not_one_for_every_row() -> None:
+    for _, source in all_forms([{"a": [1, 2]}, {"a": []}, {"a": 3}]):
+        assert rows(source, Equal("a", (2,))) == [0]
+        assert rows(source, Within("a", 2, None)) == [0, 2]
+
+
 def test_a_column_of_empty_strings() -> None:
     for _, source in all_forms([{"s": "", "b": b""}, {"s": ""}]):
         assert rows(source, Equal("s", ("",))) == rows(source, Prefix("s", "")) == [0, 1]
