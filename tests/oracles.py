@@ -41,9 +41,12 @@ def nearest(metric, vectors, queries, k, allowed=None):
 
 def recall(got, exact):
     """Share of the k nearest that were found; ties count as found. Distances float32 (q, k), inf where missing."""
-    worst = np.where(np.isfinite(exact), exact, -np.inf).max(1, keepdims=True)
-    wanted = np.isfinite(exact).sum()
-    return (np.isfinite(got) & (got <= worst * (1 + 1e-6) + 1e-7)).sum() / max(wanted, 1)
+    wanted = np.isfinite(exact)
+    if not wanted.any():
+        return 1.0
+    worst = np.where(wanted, exact, -np.inf).max(1, keepdims=True)
+    near = got <= worst + 1e-6 * np.abs(worst) + 1e-7
+    return (np.isfinite(got) & near).sum() / wanted.sum()
 
 
 def block_dots(levels, query):
@@ -51,7 +54,7 @@ def block_dots(levels, query):
 
 
 def pack_blocks(levels, bits):
-    """uint8 (n, dim) levels -> uint8 (blocks, bytes): 32 rows, 4 bytes of each, slot s of byte j is dimension 4s + j."""
+    """uint8 (n, dim) levels -> uint8 (blocks, bytes): 32 rows x 4 bytes; slot s of byte j is dimension 4s + j."""
     slots = 8 // bits
     rows, dim = levels.shape
     padded = np.zeros((-(-rows // 32) * 32, -(-dim // (4 * slots)) * 4 * slots), np.uint8)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vecdb.index.base import (
+    DISTANCES,
     NO_BITS,
     NO_ROWS,
     expect,
@@ -16,14 +17,16 @@ from vecdb.index.base import (
     result_arrays,
 )
 from vecdb.kernels.blocks import BLOCK
+from vecdb.kernels.exact import exact_search
 from vecdb.kernels.quantize import block_bytes, centre_of, encode_blocks
 from vecdb.kernels.scan import scan_codes, scan_exact
 from vecdb.options import Flat
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
+BATCH = 3  # queries from which an exact search of all rows is a matrix product
 FLOAT_BITS = 32  # "code" of the rows themselves
 FLOAT_DIMS = 16  # up to here a float32 row is as short as its codes are useful
-BYTE_DIMS = 96  # below this 2-bit codes tell too few rows apart
+BYTE_DIMS = 192  # below this 2-bit codes tell too few rows apart
 CHUNK_VALUES = 4 << 20  # vector values encoded between two calls of progress: a few milliseconds
 QUANTISER = {2: "rabitq-2-v1", 8: "rabitq-8-v1", FLOAT_BITS: "float32"}
 
@@ -40,11 +43,6 @@ def pool_size(bits: int, k: int, rescore: int, rows: int) -> int:
     if rescore == 0:
         rescore = max(200, 4 * k) if bits == 2 else max(30, k + k // 2)
     return max(1, min(max(rescore, k), rows))
-
-
-def exact_pool(k: int, rows: int) -> int:
-    """Rows of a float32 scan to score in float64: k, and those that float32 may have put just behind."""
-    return max(1, min(k + k // 4 + 16, rows))
 
 
 def chunks(first: int, last: int, dim: int) -> list[tuple[int, int]]:
@@ -125,7 +123,7 @@ class FlatIndex:
         counters: I64 | None = None,
     ) -> tuple[I32, F32]:
         if rows is not None or self.bits == FLOAT_BITS:
-            return search_exact(self._inputs, queries, k, allow, rows, counters)
+            return search_exact(self.matrix, queries, k, allow, rows, counters)
         pool = pool_size(self.bits, k, rescore or self.options.rescore, self.matrix.rows)
         return search_codes(self._inputs, self.bits, self._codes, self.matrix.rows, queries, k, pool, allow, counters)
 
@@ -170,27 +168,27 @@ def _encode(codes: Codes, matrix: Matrix, first: int, progress: Progress | None)
 
 
 def search_exact(
-    inputs: tuple[int, AnyArray, AnyArray],
-    queries: F32,
-    k: int,
-    allow: U64 | None,
-    rows: I32 | None,
-    counters: I64 | None,
+    matrix: Matrix, queries: F32, k: int, allow: U64 | None, rows: I32 | None, counters: I64 | None
 ) -> tuple[I32, F32]:
-    """Exact search with float32 rows, of `rows` or of all; see Index.search."""
-    out = result_arrays(queries, k)
+    """Exact search, of `rows` or of all; see Index.search."""
+    if rows is None and len(queries) >= BATCH:  # a matrix product beats the scan, and finds the same
+        if counters is not None:
+            counters[DISTANCES] += matrix.rows * len(queries)
+        return exact_search(matrix, queries, k, allow)
+    found, distances = result_arrays(queries, k)
     scan_exact(
-        *inputs,
+        int(matrix.metric),
+        frozen(matrix.vectors),
         0 if rows is None else 1,
         NO_ROWS if rows is None else frozen(rows),
         NO_BITS if allow is None else frozen(allow),
         frozen(queries),
         k,
-        exact_pool(k, len(inputs[1]) if rows is None else len(rows)),
-        *out,
+        found,
+        distances,
         np.zeros(4, np.int64) if counters is None else counters,
     )
-    return out
+    return found, distances
 
 
 def search_codes(
@@ -205,7 +203,7 @@ def search_codes(
     counters: I64 | None,
 ) -> tuple[I32, F32]:
     """Search by codes of the first `coded` rows and by float32 of the others; see Index.search."""
-    out = result_arrays(queries, k)
+    found, distances = result_arrays(queries, k)
     scan_codes(
         bits,
         *inputs,
@@ -215,7 +213,8 @@ def search_codes(
         frozen(queries),
         k,
         pool,
-        *out,
+        found,
+        distances,
         np.zeros(4, np.int64) if counters is None else counters,
     )
-    return out
+    return found, distances

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from vecdb.index.base import NO_BITS, frozen, kernel_inputs
-from vecdb.kernels.graph_build import insert_rows, reach_rows
+from vecdb.index.base import NO_BITS, NO_ROWS, frozen, kernel_inputs
+from vecdb.kernels.graph_build import dot_extras, insert_rows, reach_rows
 from vecdb.kernels.graph_links import measure_links
 from vecdb.kernels.quantize import encode_rows
-from vecdb.types import F32, I32, I64, U8, AnyArray, Matrix, Progress
+from vecdb.types import F32, I32, I64, U8, AnyArray, Matrix, Metric, Progress
 
 LINE = 64  # bytes: codes and links start on a cache line
 TURN_SECONDS = 0.04  # between two calls of progress
 FIRST_TURN = 64  # rows inserted before the speed is known
 LEVEL_MAX = 24
+REACH_ROUNDS = 8  # one is enough unless every list of links is full
 
 
 def aligned(shape: tuple[int, ...], dtype: Any, value: int) -> AnyArray:
@@ -118,32 +119,44 @@ def encode(graph: Graph, matrix: Matrix, first: int, progress: Progress | None) 
         )
 
 
-def insert(graph: Graph, first: int, ef: int, threads: int, progress: Progress | None) -> None:
+def insert(graph: Graph, metric: Metric, first: int, ef: int, threads: int, progress: Progress | None) -> None:
     """Link the rows from `first` on into the graph."""
     rows, m = len(graph.levels), graph.upper.shape[1]
     order = np.arange(rows, dtype=np.int32)
     if first == 0:  # the entry must be there before the others
         order[0], order[graph.entry] = order[graph.entry], order[0]
-    codes, bias, offsets = (frozen(array) for array in (graph.codes, graph.bias, graph.offsets))
+    codes, offsets = frozen(graph.codes), frozen(graph.offsets)
+    bias, extra = link_space(graph, metric)
     first_upper = graph.first_upper()
     lengths, upper_lengths = np.zeros(graph.links.shape, np.int32), np.zeros(graph.upper.shape, np.int32)
     if first > 0:
         owners = np.repeat(np.arange(rows, dtype=np.int32), graph.levels)
         for links, owner, out in ((graph.links, order, lengths), (graph.upper, owners, upper_lengths)):
-            measure_links(codes, bias, offsets, frozen(links), frozen(owner), out)
+            measure_links(codes, bias, extra, offsets, frozen(links), frozen(owner), out)
     counter, locks = np.full(1, first, np.int64), np.zeros(rows, np.int32)
     stamps = [np.zeros(rows, np.int32) for _ in range(threads)]
     epochs = [0] * threads
 
     def work(thread: int, limit: int) -> None:
         epochs[thread] = insert_rows(
-            codes, bias, offsets, frozen(order), frozen(graph.levels), frozen(first_upper),
+            codes, bias, extra, offsets, frozen(order), frozen(graph.levels), frozen(first_upper),
             graph.links, frozen(graph.links), lengths, graph.upper, frozen(graph.upper), upper_lengths,
             locks, counter, limit, graph.entry, graph.top, m, ef, NO_BITS, stamps[thread], epochs[thread],
         )  # fmt: skip
 
     take_turns(work, first, rows, threads, counter, progress)
-    reach_rows(graph.links, graph.entry)
+    for _ in range(REACH_ROUNDS):
+        if reach_rows(graph.links, graph.entry) == 0:
+            break
+
+
+def link_space(graph: Graph, metric: Metric) -> tuple[AnyArray, AnyArray]:
+    """(bias, extra) of the space in which links are chosen; that of searches, except under dot."""
+    if metric != Metric.DOT:
+        return frozen(graph.bias), NO_ROWS
+    bias, extra = np.empty_like(graph.bias), np.empty_like(graph.bias)
+    dot_extras(frozen(graph.codes), bias, extra)
+    return frozen(bias), frozen(extra)
 
 
 def take_turns(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vecdb.index import graph_builder
-from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.base import NO_BITS, NO_ROWS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import LINE, Graph
 from vecdb.kernels.graph import NO_LIMIT, search_graph
@@ -19,8 +19,16 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 QUANTISER = "int8-one-scale-v1"
 EPOCH_LIMIT = (1 << 31) - 1
+SMALL_DIM = 32
 REBUILD_GROWTH = 8  # an index that grows more at once is built anew, with levels and a centre of its own
 GRAPH_ARRAYS = ("codes", "bias", "offsets", "levels", "links", "upper", "centre")
+
+
+# What search_graph takes first: metric, vectors, codes, bias, no_extra, links, upper, first_upper, centre, scale,
+# entry, top.
+WalkInputs = tuple[
+    int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, np.float32, int, int
+]
 
 
 class Visited:
@@ -46,10 +54,15 @@ class HnswIndex:
     def __init__(self, matrix: Matrix, options: HNSW, graph: Graph, seed: int) -> None:
         self.matrix, self.options, self.graph, self.seed = matrix, options, graph, seed
         self._inputs = kernel_inputs(matrix)
-        arrays = (graph.codes, graph.bias, graph.links, graph.upper, graph.first_upper(), graph.centre)
-        self._fixed: Any = (
+        self._fixed: WalkInputs = (
             *self._inputs[:2],
-            *(frozen(array) for array in arrays),
+            frozen(graph.codes),
+            frozen(graph.bias),
+            NO_ROWS,
+            frozen(graph.links),
+            frozen(graph.upper),
+            frozen(graph.first_upper()),
+            frozen(graph.centre),
             np.float32(graph.scale),
             graph.entry,
             graph.top,
@@ -93,7 +106,7 @@ class HnswIndex:
     ) -> Self:
         if matrix.rows > first:
             graph_builder.encode(graph, matrix, first, progress)
-            graph_builder.insert(graph, first, options.ef_construction, max(1, threads), progress)
+            graph_builder.insert(graph, matrix.metric, first, options.ef_construction, max(1, threads), progress)
         return cls(matrix, options, graph, seed)
 
     def search(
@@ -109,10 +122,10 @@ class HnswIndex:
         counters: I64 | None = None,
     ) -> tuple[I32, F32]:
         if rows is not None or self.matrix.rows == 0:
-            return search_exact(self._inputs, queries, k, allow, rows, counters)
-        out = result_arrays(queries, k)
+            return search_exact(self.matrix, queries, k, allow, rows, counters)
+        found, distances = result_arrays(queries, k)
         width = max(ef or self.options.ef, k)
-        pool = min(max(rescore or max(k + 10, k + k // 2), k), width)
+        pool = min(max(rescore or self._rescored(k, width), k), width)
         visited = self._take(len(queries))
         try:
             visited.epoch = search_graph(
@@ -125,12 +138,17 @@ class HnswIndex:
                 NO_LIMIT if budget is None else np.int64(budget),
                 visited.stamps,
                 visited.epoch,
-                *out,
+                found,
+                distances,
                 np.zeros(4, np.int64) if counters is None else counters,
             )
         finally:
             self._visited.append(visited)
-        return out
+        return found, distances
+
+    def _rescored(self, k: int, ef: int) -> int:
+        """Candidates to score exactly: codes of few dimensions tell too little to leave any out."""
+        return ef if self.matrix.dim < SMALL_DIM else max(k + 10, k + k // 2)
 
     def _take(self, walks: int) -> Visited:
         try:

@@ -13,7 +13,7 @@ from vecdb.kernels import bitset
 from vecdb.options import HNSW, Flat
 from vecdb.types import I32, U64, Matrix, Metric, Progress
 
-ROWS, DIM = FIRST_ROWS + 1, 128  # the least that takes the code paths of large collections
+ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large collections
 STEPS = 4
 
 

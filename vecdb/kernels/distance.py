@@ -28,13 +28,6 @@ def squared_norm(vectors: AnyArray, row: Integer) -> float:
 
 
 @kernel
-def inverse_norm(vectors: AnyArray, row: Integer) -> np.float32:
-    """float32 1 / |vectors[row]|, 0 for a zero vector."""
-    total = squared_norm(vectors, row)
-    return np.float32(1.0 / np.sqrt(total)) if total > 0.0 else np.float32(0.0)
-
-
-@kernel
 def estimate(
     metric: int, vectors: AnyArray, inverse_norms: AnyArray, row: Integer, queries: AnyArray, i: int, scale: np.float32
 ) -> np.float32:

@@ -132,8 +132,10 @@ class _Pool:
         self._values, self._rows = values[near], rows[near]
 
     def _limit(self, values: F32) -> float:
-        if len(values) <= self._k or self._k == 0:
-            return np.inf if self._k else -np.inf
+        if self._k == 0:
+            return -np.inf
+        if len(values) <= self._k or self._error == np.inf:
+            return np.inf
         return float(np.partition(values, self._k - 1)[self._k - 1]) + 2 * self._error
 
     def rows(self) -> I32:

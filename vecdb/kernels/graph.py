@@ -22,9 +22,17 @@ NO_LIMIT = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @kernel
-def code_distance(codes: AnyArray, bias: AnyArray, row: Integer, query: AnyArray, lines: int) -> np.int64:
-    """Half the squared distance of the codes, or -dot, up to a constant of the query."""
-    return np.int64(bias[row]) - np.int64(row_dot(codes, np.intp(row), query, np.intp(lines)))
+def code_distance(
+    codes: AnyArray, bias: AnyArray, extra: AnyArray, factor: np.int64, row: Integer, query: AnyArray, lines: int
+) -> np.int64:
+    """Half the squared distance of the codes, or -dot, up to a constant of the query.
+
+    extra  int32 (n,): one more value of each row, and `factor` that of the query; empty if there is none
+    """
+    distance = np.int64(bias[row]) - np.int64(row_dot(codes, np.intp(row), query, np.intp(lines)))
+    if extra.shape[0] > 0:
+        distance -= factor * np.int64(extra[row])
+    return distance
 
 
 @kernel
@@ -70,6 +78,8 @@ def collect_fresh(
 def beam(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
+    factor: np.int64,
     links: AnyArray,
     first_upper: AnyArray,
     level: int,
@@ -112,7 +122,7 @@ def beam(
         best = size
         for j in range(count):
             row = fresh[j]
-            key = node_key(code_distance(codes, bias, row, query, lines), row)
+            key = node_key(code_distance(codes, bias, extra, factor, row, query, lines), row)
             if key < worst:
                 position = insert_sorted(pool, size, ef, key)
                 if size < ef:
@@ -134,6 +144,8 @@ def beam(
 def descend(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
+    factor: np.int64,
     upper: AnyArray,
     first_upper: AnyArray,
     entry: int,
@@ -144,7 +156,7 @@ def descend(
 ) -> np.int64:
     """Walk greedily from `entry` at level `top` down to above `bottom`; returns the key of the nearest node met."""
     rows = codes.shape[0]
-    best = node_key(code_distance(codes, bias, entry, query, lines), entry)
+    best = node_key(code_distance(codes, bias, extra, factor, entry, query, lines), entry)
     for level in range(top, bottom, -1):
         moved = True
         while moved:
@@ -156,7 +168,7 @@ def descend(
                 row = upper[at, j]
                 if row < 0 or row >= rows:
                     break
-                key = node_key(code_distance(codes, bias, row, query, lines), row)
+                key = node_key(code_distance(codes, bias, extra, factor, row, query, lines), row)
                 if key < best:
                     best, moved = key, True
     return best
@@ -180,6 +192,7 @@ def search_graph(
     vectors: AnyArray,
     codes: AnyArray,
     bias: AnyArray,
+    no_extra: AnyArray,
     links: AnyArray,
     upper: AnyArray,
     first_upper: AnyArray,
@@ -201,8 +214,8 @@ def search_graph(
 ) -> int:
     """The k nearest allowed rows met by a walk with `ef` candidates, the best `pool_rows` of them scored exactly.
 
-    vectors float32 (n, dim); codes uint8 (n, stride); bias int32 (n,); links int32 (n, 2m); upper int32 (u, m);
-    first_upper int64 (n,); stamps int32 (n,), below `epoch` everywhere. Returns the last epoch used.
+    vectors float32 (n, dim); codes uint8 (n, stride); bias int32 (n,); no_extra int32 (0,); links int32 (n, 2m);
+    upper int32 (u, m); first_upper int64 (n,); stamps int32 (n,), below `epoch` everywhere. Returns the last epoch.
     """
     dim, lines = queries.shape[1], codes.shape[1] // 64
     pool, found = np.empty(ef + 1, np.int64), np.empty(pool_rows, np.int64)
@@ -212,10 +225,26 @@ def search_graph(
         code_query(metric, queries, i, centre, scale, moved, query)
         epoch += 1
         stamp = np.int32(epoch)
-        pool[0] = descend(codes, bias, upper, first_upper, entry, top, 0, query, lines)
+        pool[0] = descend(codes, bias, no_extra, np.int64(0), upper, first_upper, entry, top, 0, query, lines)
         stamps[node_row(pool[0])] = stamp
         size, kept, hops, distances = beam(
-            codes, bias, links, first_upper, 0, query, ef, allow, limit, stamps, stamp, pool, fresh, found, lines
+            codes,
+            bias,
+            no_extra,
+            np.int64(0),
+            links,
+            first_upper,
+            0,
+            query,
+            ef,
+            allow,
+            limit,
+            stamps,
+            stamp,
+            pool,
+            fresh,
+            found,
+            lines,
         )
         count = min(kept if allow.shape[0] > 0 else size, pool_rows)
         for j in range(count):

@@ -19,6 +19,7 @@ from vecdb.types import AnyArray
 def connect(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
     offsets: AnyArray,
     links: AnyArray,
     lengths: AnyArray,
@@ -44,8 +45,8 @@ def connect(
         length = chosen_lengths[j % count]
         lock_row(locks, owner)
         add_link(
-            codes, bias, offsets, links, lengths, at, np.int32(neighbour), length, keys, other, other_lengths, signed,
-            lines,
+            codes, bias, extra, offsets, links, lengths, at, np.int32(neighbour), length, keys, other, other_lengths,
+            signed, lines,
         )  # fmt: skip
         unlock_row(locks, owner)
 
@@ -54,6 +55,7 @@ def connect(
 def insert_rows(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
     offsets: AnyArray,
     order: AnyArray,
     levels: AnyArray,
@@ -78,7 +80,8 @@ def insert_rows(
     """Insert rows order[counter:limit] together with other threads; returns the last epoch used of `stamps`.
 
     links, lengths int32 (n, 2m) and upper, upper_lengths int32 (u, m) are written; links_seen and upper_seen are
-    read-only views of them. locks int32 (n,); counter int64 (1,); stamps int32 (n,) of this thread alone.
+    read-only views of the same memory. extra int32 (n,), or empty: see dot_extras. locks int32 (n,); counter
+    int64 (1,); stamps int32 (n,) of this thread alone.
     """
     lines, width = codes.shape[1] // 64, links.shape[1]
     pool, keys = np.empty(ef + 1, np.int64), np.empty(width + 1, np.int64)
@@ -94,9 +97,10 @@ def insert_rows(
         if row == entry:
             continue
         signed_row(codes, row, query)
+        factor = np.int64(extra[row]) if extra.shape[0] > 0 else np.int64(0)
         shift = np.int64(bias[row]) + np.int64(offsets[row])
         bottom = top if levels[row] > top else int(levels[row])
-        best = descend(codes, bias, upper_seen, first_upper, entry, top, bottom, query, lines)
+        best = descend(codes, bias, extra, factor, upper_seen, first_upper, entry, top, bottom, query, lines)
         for level in range(bottom, -1, -1):
             epoch += 1
             stamp = np.int32(epoch)
@@ -105,18 +109,39 @@ def insert_rows(
             stamps[row] = stamp  # others may link to it already; it is not its own neighbour
             seen = links_seen if level == 0 else upper_seen
             size, _, _, _ = beam(
-                codes, bias, seen, first_upper, level, query, ef, no_bits, NO_LIMIT, stamps, stamp, pool, fresh,
-                found, lines,
+                codes, bias, extra, factor, seen, first_upper, level, query, ef, no_bits, NO_LIMIT, stamps, stamp,
+                pool, fresh, found, lines,
             )  # fmt: skip
             best = pool[0]
             for j in range(size):
                 pool[j] = node_key((pool[j] >> np.int64(32)) + shift, node_row(pool[j]))
-            kept = select_diverse(codes, bias, offsets, pool, size, m, own, own_lengths, signed, lines)
+            kept = select_diverse(codes, bias, extra, offsets, pool, size, m, own, own_lengths, signed, lines)
             target, target_lengths = (links, lengths) if level == 0 else (upper, upper_lengths)
             connect(
-                codes, bias, offsets, target, target_lengths, first_upper, level, row, own, own_lengths, kept, locks,
-                keys, other, other_lengths, signed, lines,
+                codes, bias, extra, offsets, target, target_lengths, first_upper, level, row, own, own_lengths, kept,
+                locks, keys, other, other_lengths, signed, lines,
             )  # fmt: skip
+
+
+@kernel
+def dot_extras(codes: AnyArray, bias: AnyArray, extra: AnyArray) -> None:
+    """Give every row one more value, so that all are equally long, and the bias that goes with it.
+
+    Then the nearest by squared distance of a query whose own further value is 0 is that of the largest dot product
+    (Bachrach et al., 2014): links are chosen in this space, where a row is nearest to itself, as no long row lets them.
+    """
+    rows, longest = codes.shape[0], np.int64(0)
+    norms = np.empty(rows, np.int64)
+    for row in range(rows):
+        norm = np.int64(0)
+        for j in range(codes.shape[1]):
+            level = np.int32(codes[row, j]) - np.int32(128)
+            norm += np.int64(np.int32(level * level))
+        norms[row] = norm
+        longest = max(longest, norm)
+    for row in range(rows):
+        extra[row] = np.int32(np.rint(np.sqrt(np.float64(longest - norms[row]))))
+        bias[row] = np.int32((norms[row] + np.int64(extra[row]) * np.int64(extra[row])) // 2)
 
 
 @kernel
@@ -152,34 +177,43 @@ def link_from(links: AnyArray, near: Integer, row: Integer) -> bool:
 
 
 @kernel
-def reach_rows(links: AnyArray, entry: int) -> int:
-    """Make every row reachable from `entry`, by a link from a reached neighbour, or from one of its; returns new links.
+def link_nearby(links: AnyArray, row: Integer, reached: AnyArray) -> bool:
+    """Link to `row` from a reached neighbour of it with a free place, or from a neighbour of one."""
+    for j in range(links.shape[1]):
+        near = links[row, j]
+        if near < 0:
+            return False
+        if not reached[near]:
+            continue
+        if link_from(links, near, row):
+            return True
+        for h in range(links.shape[1]):
+            if links[near, h] >= 0 and links[near, h] != row and link_from(links, links[near, h], row):
+                return True
+    return False
 
-    A row that finds no free place takes that of the farthest link of its nearest neighbour, whose target has other
-    links into it, or is found unreached by the next round.
+
+@kernel
+def reach_rows(links: AnyArray, entry: int) -> int:
+    """Link to rows that no path from `entry` reaches; returns how many links were made.
+
+    The link comes from near the row if there is a free place, else from anywhere, else it takes the place of the
+    farthest link of the row reached last. That may cut off another row: repeat until nothing is made.
     """
-    rows, added = links.shape[0], 0
+    rows, made, spare, last = links.shape[0], 0, 0, np.int64(entry)
     reached, stack = np.zeros(rows, np.uint8), np.empty(rows, np.int32)
     mark_reached(links, entry, reached, stack)
     for row in range(rows):
         if reached[row]:
             continue
-        done = False
-        for j in range(links.shape[1]):
-            near = links[row, j]
-            if near < 0 or done:
-                break
-            if not reached[near]:
-                continue
-            done = link_from(links, near, row)
-            for h in range(links.shape[1]):
-                if done or links[near, h] < 0:
-                    break
-                done = link_from(links, links[near, h], row)
+        done = link_nearby(links, row, reached)
+        while not done and spare < rows:
+            done = bool(reached[spare]) and link_from(links, spare, row)
+            if not done:
+                spare += 1
         if not done:
-            near = links[row, 0] if links[row, 0] >= 0 and reached[links[row, 0]] else np.int32(entry)
-            if not link_from(links, near, row):
-                links[near, links.shape[1] - 1] = np.int32(row)
-        added += 1
+            links[last, links.shape[1] - 1] = np.int32(row)
+        made += 1
+        last = np.int64(row)
         mark_reached(links, row, reached, stack)
-    return added
+    return made

@@ -34,10 +34,19 @@ def signed_row(codes: AnyArray, row: Integer, out: AnyArray) -> None:
 
 @kernel
 def link_length(
-    codes: AnyArray, bias: AnyArray, offsets: AnyArray, row: Integer, signed: AnyArray, other: Integer, lines: int
+    codes: AnyArray,
+    bias: AnyArray,
+    extra: AnyArray,
+    offsets: AnyArray,
+    row: Integer,
+    signed: AnyArray,
+    other: Integer,
+    lines: int,
 ) -> np.int32:
     """The distance between two rows; `signed` is `row` as a query, offsets[row] what the + 128 adds to its dots."""
     dot = row_dot(codes, np.intp(other), signed, np.intp(lines)) - offsets[row]
+    if extra.shape[0] > 0:
+        return np.int32(bias[row] + bias[other] - dot - extra[row] * extra[other])
     return np.int32(bias[row] + bias[other] - dot)
 
 
@@ -45,6 +54,7 @@ def link_length(
 def select_diverse(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
     offsets: AnyArray,
     keys: AnyArray,
     count: int,
@@ -69,7 +79,7 @@ def select_diverse(
         if kept > 0:
             signed_row(codes, row, signed)
             for b in range(kept):
-                between = link_length(codes, bias, offsets, row, signed, chosen[b], lines)
+                between = link_length(codes, bias, extra, offsets, row, signed, chosen[b], lines)
                 if between < length or between <= 0:
                     good = False
                     break
@@ -83,6 +93,7 @@ def select_diverse(
 def add_link(
     codes: AnyArray,
     bias: AnyArray,
+    extra: AnyArray,
     offsets: AnyArray,
     links: AnyArray,
     lengths: AnyArray,
@@ -113,7 +124,7 @@ def add_link(
             keys[b] = keys[b - 1]
             b -= 1
         keys[b] = key
-    kept = select_diverse(codes, bias, offsets, keys, width + 1, width, chosen, chosen_lengths, signed, lines)
+    kept = select_diverse(codes, bias, extra, offsets, keys, width + 1, width, chosen, chosen_lengths, signed, lines)
     for j in range(width):
         links[at, j] = chosen[j] if j < kept else np.int32(-1)
         lengths[at, j] = chosen_lengths[j] if j < kept else np.int32(0)
@@ -121,7 +132,13 @@ def add_link(
 
 @kernel
 def measure_links(
-    codes: AnyArray, bias: AnyArray, offsets: AnyArray, links: AnyArray, owners: AnyArray, lengths: AnyArray
+    codes: AnyArray,
+    bias: AnyArray,
+    extra: AnyArray,
+    offsets: AnyArray,
+    links: AnyArray,
+    owners: AnyArray,
+    lengths: AnyArray,
 ) -> None:
     """lengths = the distances along `links`; owners[at] is the node whose links stand in row `at`."""
     lines, signed = codes.shape[1] // 64, np.empty(codes.shape[1], np.int8)
@@ -131,4 +148,4 @@ def measure_links(
         for j in range(links.shape[1]):
             if links[at, j] < 0:
                 break
-            lengths[at, j] = link_length(codes, bias, offsets, row, signed, links[at, j], lines)
+            lengths[at, j] = link_length(codes, bias, extra, offsets, row, signed, links[at, j], lines)

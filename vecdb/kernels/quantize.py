@@ -212,13 +212,17 @@ def encode_rows(
 def scale_of(
     metric: int, vectors: AnyArray, inverse_norms: AnyArray | None, centre: AnyArray, sample: int = 8192
 ) -> float:
-    """The step of one-scale codes: nearly all values of evenly spaced rows fit into 127 steps."""
+    """The step of one-scale codes: nearly all values of evenly spaced rows fit into 127 steps.
+
+    Under dot all values of all rows do: clipping would shorten the longest rows, which are the answers.
+    """
     if not len(vectors):
         return 1.0
+    if metric == DOT:
+        return float(np.float32(max(vectors.max(), -vectors.min()) / 127)) or 1.0
     spaced = slice(0, None, max(1, len(vectors) // sample))
     part = vectors[spaced]
     if metric == COSINE:
         assert inverse_norms is not None
         part = part * inverse_norms[spaced, None]
-    largest = float(np.quantile(np.abs(part - centre), CLIP))
-    return float(np.float32(largest / 127)) or 1.0
+    return float(np.float32(np.quantile(np.abs(part - centre), CLIP) / 127)) or 1.0

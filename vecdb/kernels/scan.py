@@ -9,17 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.blocks import BLOCK, dot_block, score_block
-from vecdb.kernels.distance import AHEAD, COSINE, estimate, inverse_norm, rescore
+from vecdb.kernels.distance import COSINE, estimate, exact_distance, rescore, squared_norm, write_results
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
 from vecdb.kernels.jit import Integer, kernel
 from vecdb.kernels.quantize import centre_query, quantise
-from vecdb.kernels.topk import keep_smallest, key_distance, pack_key
+from vecdb.kernels.topk import keep_smallest, key_distance, pack_key, sort_keys
 from vecdb.types import AnyArray
 
 TILE_BYTES = 32_768  # codes that all queries of a batch score before the next are read
 GROUP = 64  # queries that share tiles; bounds the scratch of a batch
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
-ROW_TILE = 32  # rows of a float32 tile
+GATHER_AHEAD = 4  # rows of a filter prefetched ahead of the one being scored
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
@@ -213,42 +213,37 @@ def is_allowed(allow: AnyArray, row: Integer) -> bool:
 def scan_exact(
     metric: int,
     vectors: AnyArray,
-    inverse_norms: AnyArray,
     gather: int,
     rows: AnyArray,
     allow: AnyArray,
     queries: AnyArray,
     k: int,
-    pool: int,
     out_rows: AnyArray,
     out_distances: AnyArray,
     counters: AnyArray,
 ) -> None:
-    """The k nearest rows by float32, the best `pool` of them exactly: of `rows` if `gather` is 1, else of all rows.
+    """The k nearest rows: of `rows` if `gather` is 1, else of all. Sums are float64, which costs less than the memory.
 
     Shapes as in scan_codes; rows int32 (m,), ascending and within the vectors.
     """
     total = rows.shape[0] if gather else vectors.shape[0]
-    size = min(GROUP, queries.shape[0])
     lines = (4 * vectors.shape[1] + 63) // 64
-    keys = np.empty((size, 2 * pool + BLOCK), np.int64)
-    counts, worsts, inverses = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
-    for start in range(0, queries.shape[0], GROUP):
-        here = min(GROUP, queries.shape[0] - start)
-        for i in range(here):
-            inverses[i] = inverse_norm(queries, start + i) if metric == COSINE else np.float32(1.0)
-            counts[i], worsts[i] = 0, NO_KEY
-        for first in range(0, total, ROW_TILE):
-            last = min(first + ROW_TILE, total)
-            for i in range(here):
-                for at in range(first, last):
-                    row = np.int64(rows[at]) if gather else np.int64(at)
-                    if i == 0 and gather and at + AHEAD < total:
-                        prefetch_row(vectors, np.intp(rows[at + AHEAD]), np.intp(lines))
-                    if is_allowed(allow, row):
-                        guess = estimate(metric, vectors, inverse_norms, row, queries, start + i, inverses[i])
-                        counts[i], worsts[i] = push(keys[i], counts[i], pack_key(guess, row), worsts[i], pool)
-        for i in range(here):
-            kept = finish(metric, vectors, queries, start + i, keys[i], counts[i], pool, k, out_rows, out_distances)
-            counters[2] += kept
-        counters[1] += here * total
+    keys = np.empty(2 * min(k, total) + BLOCK, np.int64)
+    pool = max(1, min(k, total))
+    for i in range(queries.shape[0]):
+        norm = squared_norm(queries, i) if metric == COSINE else 0.0
+        count, worst = 0, NO_KEY
+        for at in range(total):
+            row = np.int64(rows[at]) if gather else np.int64(at)
+            if gather and at + GATHER_AHEAD < total:
+                prefetch_row(vectors, np.intp(rows[at + GATHER_AHEAD]), np.intp(lines))
+            if is_allowed(allow, row):
+                key = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+                count, worst = push(keys, count, key, worst, pool)
+        found = min(count, pool)
+        if count > pool:
+            keep_smallest(keys, count, pool)
+        sort_keys(keys, found)
+        write_results(keys, found, i, k, out_rows, out_distances)
+        counters[1] += total
+        counters[2] += total

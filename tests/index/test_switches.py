@@ -1,0 +1,61 @@
+"""The same answers without the JIT, with bounds checks, and without the processor's own dot product."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kernels.test_jit import run
+
+SEARCH = """
+import json, sys
+import numpy as np
+sys.path.insert(0, ".")
+from tests import oracles
+from tests.kernels.conftest import matrix_of
+from vecdb.index.base import load_kind
+from vecdb.index.growing import GrowingFlat
+from vecdb.kernels import bitset
+from vecdb.options import HNSW, Flat
+from vecdb.types import Metric
+
+rows, dim = int(sys.argv[1]), int(sys.argv[2])
+vectors = oracles.clustered(rows, dim, seed=11)
+queries = vectors[:3].copy()
+allow = bitset.from_mask(np.arange(rows) % 3 > 0)
+some = np.arange(0, rows, 5, dtype=np.int32)
+out = []
+for metric in Metric:
+    matrix = matrix_of(vectors, metric)
+    for options in (Flat(), Flat(bits=8), HNSW(m=4, ef_construction=12)):
+        index = load_kind(options.kind).build(matrix, options, seed=3)
+        index.check()
+        half = load_kind(options.kind).build(matrix_of(vectors[: rows // 2], metric), options)
+        for one in (index, half.add(matrix)):
+            for arguments in ({}, {"allow": allow}, {"rows": some}):
+                found, distances = one.search(queries, 4, ef=20, **arguments)
+                out.append([found.tolist(), distances.tolist()])
+    growing = GrowingFlat(rows, dim, metric)
+    growing.extend(matrix_of(vectors[: rows - 7], metric))
+    out.append([array.tolist() for array in growing.search(matrix, queries, 4, allow=allow)])
+print(json.dumps(out))
+"""
+
+
+def answers(rows: int, dim: int, **environment: str) -> list:
+    return json.loads(run(SEARCH, str(rows), str(dim), **environment))
+
+
+@pytest.mark.parametrize(
+    ("rows", "switch"),
+    [(60, {"NUMBA_DISABLE_JIT": "1"}), (400, {"NUMBA_BOUNDSCHECK": "1"}), (400, {"VECDB_NO_VNNI": "1"})],
+    ids=["no-jit", "bounds-checks", "generic"],
+)
+def test_the_same_answers(tmp_path, rows, switch):
+    """Graphs of one seed and one thread are equal too, so everything must be."""
+    dim = 200  # enough for 2-bit codes
+    plain = answers(rows, dim)
+    switched = answers(rows, dim, VECDB_CACHE_DIR=str(tmp_path), **switch)
+    assert len(plain) == len(switched) == 57
+    assert switched == plain
