@@ -37,6 +37,7 @@ class Record:
         return f"Record(id={self.id!r}, payload={self.payload!r})"
 
     def to_dict(self) -> dict[str, Any]:
+        """id, payload and vector."""
         return {"id": self.id, "payload": self.payload, "vector": self.vector}
 
 
@@ -50,28 +51,34 @@ class Hit:
 
     @property
     def id(self) -> Id:
+        """The record's id, of the type it was written with."""
         return self._hits.id_at(self._at)
 
     @property
     def distance(self) -> float:
+        """Smaller is nearer."""
         return float(self._hits.distances[self._at])
 
     @property
     def score(self) -> float:
+        """Larger is nearer."""
         return float(self._hits.scores[self._at])
 
     @property
     def payload(self) -> dict[str, Any]:
+        """The record's payload, read when it is first asked for."""
         return self._hits.payloads[self._at]
 
     @property
     def vector(self) -> F32 | None:
+        """float32 (dim,), or None when the record has none; needs include=("vectors",)."""
         return self._hits.vectors[self._at]
 
     def __repr__(self) -> str:
         return f"Hit(id={self.id!r}, distance={self.distance:.6g})"
 
     def to_dict(self) -> dict[str, Any]:
+        """id, distance, score, and payload and vector where they were asked for."""
         hits = self._hits
         values: dict[str, Any] = {"id": self.id, "distance": self.distance, "score": self.score}
         if hits.has_payloads:
@@ -181,6 +188,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
 
 
+def scores_of(metric: Metric, distances: F32) -> F32:
+    """float32: cos for cosine, the dot product for dot, -distance for l2."""
+    scores: F32 = -distances if metric is Metric.L2 else np.float32(1) - distances
+    return scores
+
+
 class Hits(_Rows, Sequence[Hit]):
     """The results of one query, nearest first."""
 
@@ -201,8 +214,7 @@ class Hits(_Rows, Sequence[Hit]):
     @cached_property
     def scores(self) -> F32:
         """cos for cosine, the dot product for dot, -distance for l2."""
-        scores: F32 = -self.distances if self.metric is Metric.L2 else np.float32(1) - self.distances
-        return scores
+        return scores_of(self.metric, self.distances)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

@@ -193,7 +193,7 @@ def _with_indexes(engine: Engine, meta: CollectionMeta, segment: Segment, field:
         if slot is None or slot.entry.number != index.number:
             slot = open_slot(engine, meta, storage, field, index, storage.files)
         slots[index.kind] = slot
-    return replace(segment, fields={**segment.fields, number: replace(old, indexes=slots)})
+    return replace(segment, fields={**segment.fields, number: replace(old, indexes=slots)}, plans={})
 
 
 def _remove_old(engine: Engine, collection: int, storage: Sealed, before: FieldEntry, after: FieldEntry) -> None:

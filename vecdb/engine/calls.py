@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from vecdb.engine import intake, maintain, read, resolve, schema
 from vecdb.engine.commit import sync_log, write
-from vecdb.engine.report import Explanation, collection_stats, field_info
+from vecdb.engine.report import CollectionStats, Explanation, collection_stats, field_info
 from vecdb.engine.search import Request
 from vecdb.engine.search import explain as explain_request
 from vecdb.engine.search import search as run_search
@@ -25,12 +25,12 @@ from vecdb.options import EF_MAX, K_MAX, check_int, parse_index
 from vecdb.results import Record, Records
 from vecdb.storage.keys import encode_key
 from vecdb.storage.schema import FieldMeta
-from vecdb.types import ColumnInfo, Metric, Scalar
+from vecdb.types import ColumnInfo, Scalar
 
-__all__ = ["collection_stats"]
 CONFLICTS = ("error", "skip", "replace")
 INCLUDES = ("payloads", "vectors")
 COUNT_MAX = 2**62
+REAL = int | float | np.integer | np.floating
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,10 @@ def _request(
             field,
             k,
             parse(where) if where is not None else None,
-            SearchOptions(ef, rescore, bool(wish.exact), threads),
+            SearchOptions(ef, rescore, _flag("exact", wish.exact), threads),
             offset,
-            _limit(field, wish),
+            _bound("max_distance", wish.max_distance),
+            _bound("min_score", wish.min_score),
             payloads,
             vectors,
         ),
@@ -202,25 +203,29 @@ def _field(view: View, name: str | None) -> FieldMeta:
     return view.meta.fields[0]
 
 
-def _limit(field: FieldMeta, wish: Wish) -> float | None:
-    """The largest distance of a hit, from max_distance and min_score."""
-    limits = []
-    for name, value in (("max_distance", wish.max_distance), ("min_score", wish.min_score)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
-            raise InvalidInput(f"{name} must be a number, not {value!r}")
-        bound = float(value)
-        if name == "min_score":
-            bound = -bound if field.metric is Metric.L2 else 1 - bound
-        limits.append(bound)
-    return min(limits) if limits else None
+def _bound(name: str, value: Any) -> float | None:
+    """A limit of distances or scores; infinity is none."""
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, REAL) else float(value)
+    except OverflowError:
+        number = math.nan
+    if math.isnan(number):
+        raise InvalidInput(f"{name} must be a number that a float can hold, not {str(value)[:60]}")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def _include(include: Any) -> tuple[bool, bool]:
     if include is None:
         return True, False
-    if isinstance(include, str) or not isinstance(include, Sequence) or not set(include) <= set(INCLUDES):
+    if not isinstance(include, Sequence | Set) or isinstance(include, str) or any(x not in INCLUDES for x in include):
         raise InvalidInput(f"include must be a tuple of {', '.join(map(repr, INCLUDES))}; not {include!r}")
     return "payloads" in include, "vectors" in include
 
@@ -299,14 +304,19 @@ def set_index(engine: Engine, state: CollectionState, index: Any, field: Any) ->
     schema.set_index(engine, state, chosen.name, parse_index(index))
 
 
-def optimize(engine: Engine) -> None:
-    engine.check_writable()
+def optimize(engine: Engine, state: CollectionState) -> None:
+    writable(engine, state)
     maintain.optimize(engine)
 
 
-def flush(engine: Engine) -> None:
-    engine.check_writable()
+def flush(engine: Engine, state: CollectionState) -> None:
+    writable(engine, state)
     sync_log(engine)
+
+
+def stats(engine: Engine, state: CollectionState) -> CollectionStats:
+    view_of(engine, state)
+    return collection_stats(engine, state)
 
 
 def info(engine: Engine, state: CollectionState) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -196,6 +197,14 @@ def _check_dim(field: FieldMeta, dim: int) -> None:
 
 def check_queries(field: FieldMeta, query: Any) -> tuple[F32, bool]:
     """(queries float32 (q, dim), whether one vector was given)."""
+    if (
+        type(query) is np.ndarray
+        and query.dtype == np.float32
+        and query.shape == (field.dim,)
+        and query.flags.c_contiguous
+        and math.isfinite(query.sum())
+    ):
+        return query.reshape(1, -1), True  # what nearly every query is, without further looks
     array = _as_array("the query vectors", query)
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
         raise InvalidInput(

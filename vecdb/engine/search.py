@@ -7,28 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from vecdb.engine.allow import allowed_rows, in_field
 from vecdb.engine.segment_search import Found, SearchOptions, make_plan, open_door, search_segment
 from vecdb.engine.state import Engine
 from vecdb.engine.view import View
 from vecdb.filter.expression import Node
-from vecdb.results import Hits
+from vecdb.results import Hits, scores_of
 from vecdb.storage.schema import FieldMeta
-from vecdb.types import F32, I32, Metric, Plan
+from vecdb.types import F32, I32, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A validated search. `limit` bounds distances; `offset` hits are skipped."""
+    """A validated search; `offset` hits are skipped. Hits beyond `max_distance` or below `min_score` are left out."""
 
     field: FieldMeta
     k: int
     node: Node | None
     options: SearchOptions
     offset: int = 0
-    limit: float | None = None
+    max_distance: float | None = None
+    min_score: float | None = None
     payloads: bool = True
     vectors: bool = False
 
@@ -51,10 +54,9 @@ def search(engine: Engine, view: View, queries: F32, request: Request) -> list[H
         if field is None or field.matrix.rows == 0 or segment.live == 0:
             continue
         door = open_door(engine.kernels, field)
-        plan = make_plan(door, segment, request.node, wanted, request.options)
-        found = search_segment(
-            door, engine.filters, segment, request.node, plan, queries, wanted, request.options, engine.executor, None
-        )
+        allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
+        plan = make_plan(door, segment, request.node, allowed, wanted, request.options)
+        found = search_segment(door, allowed, plan, queries, wanted, request.options, engine.executor)
         if found is not None:
             parts.append((number, found))
     return _hits(view, request, _merge(parts, len(queries), wanted))
@@ -77,18 +79,31 @@ def _merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tup
 
 def _hits(view: View, request: Request, merged: tuple[I32 | int, I32, F32]) -> list[Hits]:
     at, rows, distances = merged
-    field, metric = request.field.number, Metric(request.field.metric)
     hits = []
     for i in range(len(rows)):
-        end = int(np.searchsorted(rows[i] < 0, True)) if rows.shape[1] and rows[i, -1] < 0 else rows.shape[1]
-        if request.limit is not None:
-            end = min(end, int(np.searchsorted(distances[i, :end], request.limit, "right")))
-        chosen = slice(request.offset, max(end, request.offset))
-        where = np.full(rows[i, chosen].shape, at, np.int32) if isinstance(at, int) else at[i, chosen]
-        hits.append(
-            Hits(view, where, rows[i, chosen], distances[i, chosen], metric, field, request.payloads, request.vectors)
-        )
+        found = rows[i]
+        end = len(found)
+        if end and found[-1] < 0:
+            end = int(np.argmax(found < 0))
+        if request.max_distance is not None:
+            end = int(np.searchsorted(distances[i, :end], request.max_distance, "right"))
+        if request.min_score is not None:
+            scores = scores_of(request.field.metric, distances[i, :end])
+            end = int(np.searchsorted(-scores, -request.min_score, "right"))
+        start = min(request.offset, end)
+        where = _everywhere(at, end - start) if isinstance(at, int) else at[i, start:end]
+        field, metric = request.field.number, request.field.metric
+        shown = request.payloads, request.vectors
+        hits.append(Hits(view, where, found[start:end], distances[i, start:end], metric, field, *shown))
     return hits
+
+
+@lru_cache(maxsize=1024)
+def _everywhere(number: int, count: int) -> I32:
+    """`count` times the same segment; shared, so read-only."""
+    where = np.full(count, number, np.int32)
+    where.flags.writeable = False
+    return where
 
 
 def explain(engine: Engine, view: View, request: Request) -> list[SegmentPlan]:
@@ -100,7 +115,8 @@ def explain(engine: Engine, view: View, request: Request) -> list[SegmentPlan]:
             continue
         engine.kernels.wait()
         door = open_door(engine.kernels, field)
-        plan = make_plan(door, segment, request.node, request.k + request.offset, request.options)
+        allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
+        plan = make_plan(door, segment, request.node, allowed, request.k + request.offset, request.options)
         kinds = tuple(traits.kind for traits in door.traits)
         entry = getattr(segment.storage, "entry", None)
         plans.append(SegmentPlan("growing" if entry is None else str(entry.number), kinds, plan))

@@ -1,4 +1,4 @@
-"""One segment's part of a search: estimate, choose, evaluate what the plan asks for, search, escalate when short."""
+"""One segment's part of a search: choose by the number of allowed rows, search, escalate when short."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vecdb.engine.allow import FilterCache, allowed_rows, in_field
 from vecdb.engine.kernels import Kernels
 from vecdb.engine.view import FieldView, Segment
-from vecdb.filter.evaluate import estimate
 from vecdb.filter.expression import Node
 from vecdb.index.base import Index
 from vecdb.index.growing import GrowingFlat
@@ -21,6 +19,7 @@ from vecdb.planner.choose import choose
 from vecdb.types import F32, I32, I64, Arm, Estimate, Plan, RowSet, Traits
 
 CODED_BY_SEARCH = 16_384  # rows of a growing segment without codes at which a search codes them itself
+PLANS_MAX = 256  # plans kept with a segment
 PARALLEL_QUERIES = 8  # queries that are worth another thread
 
 
@@ -69,31 +68,36 @@ def open_door(kernels: Kernels, field: FieldView) -> Door:
     return Door(field, True, slots["flat"].get() if "flat" in slots else None, graph)
 
 
-def make_plan(door: Door, segment: Segment, node: Node | None, k: int, options: SearchOptions) -> Plan:
-    """The planner's choice, from numbers alone."""
-    matching = Estimate(segment.rows, segment.rows) if node is None else estimate(node, segment.columns())
-    rows, dim = segment.rows, door.field.matrix.dim
-    return choose(matching, door.traits, rows, segment.deleted_count, dim, k, exact=options.exact, ef=options.ef)
+def make_plan(
+    door: Door, segment: Segment, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
+) -> Plan:
+    """The planner's choice, from numbers alone; kept with the segment, whose numbers never change."""
+    key = (node, door.field.matrix.rows, door.flat is None, door.graph is None, k, options.exact, options.ef)
+    plan = segment.plans.get(key)
+    if plan is None:
+        if len(segment.plans) >= PLANS_MAX:
+            segment.plans.clear()
+        rows, dim = door.field.matrix.rows, door.field.matrix.dim
+        count = rows if allowed is None else allowed.count
+        matching = Estimate(count, count)
+        plan = choose(matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=options.ef)
+        segment.plans[key] = plan
+    return plan
 
 
 def search_segment(
     door: Door,
-    cache: FilterCache,
-    segment: Segment,
-    node: Node | None,
+    allowed: RowSet | None,
     plan: Plan,
     queries: F32,
     k: int,
     options: SearchOptions,
     executor: Executor | None,
-    counters: I64 | None,
+    counters: I64 | None = None,
 ) -> Found | None:
-    """Record rows int32 (q, k) and distances; None when no row may be returned."""
+    """Record rows int32 (q, k) and distances; None when no row may be returned. `allowed` are field rows."""
     field = door.field
-    if plan.arm is Arm.NONE or field.matrix.rows == 0:
-        return None
-    allowed = in_field(allowed_rows(cache, segment, node), field, segment.rows)
-    if allowed is not None and allowed.count == 0:
+    if plan.arm is Arm.NONE or field.matrix.rows == 0 or (allowed is not None and allowed.count == 0):
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
     search = _arm(door, plan.arm, allowed, k, options, counters)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from vecdb.storage.schema import (
     record_key,
 )
 from vecdb.storage.sealed import Sealed
-from vecdb.types import F32, I32, I64, U64, Matrix
+from vecdb.types import F32, I32, I64, U64, Matrix, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,14 @@ class FieldView:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as of a view. `deleted` counts bits of rows below `rows` only."""
+    """A segment as of a view. `deleted` has bits of rows below `rows` only."""
 
     storage: Sealed | Growing
     rows: int
     fields: Mapping[int, FieldView]
     deleted: U64 | None = None
     deleted_count: int = 0
+    plans: dict[Any, Plan] = dataclass_field(default_factory=dict, compare=False)  # made for this very segment
 
     @property
     def live(self) -> int:
@@ -75,7 +77,7 @@ class Segment:
             bits[row >> 6] |= np.uint64(1 << (row & 63))
         if len(rows) >= 64:
             bits |= bitset.from_rows(rows, len(bits) * bitset.WORD_BITS)
-        return replace(self, deleted=bits, deleted_count=bitset.count(bits))
+        return replace(self, deleted=bits, deleted_count=bitset.count(bits), plans={})
 
     def live_bits(self) -> U64:
         """The rows that are not deleted."""
@@ -184,20 +186,23 @@ class View:
         return [unpack(data) for data in self.packed_payloads(at, rows)]
 
     def packed_payloads(self, at: I32, rows: I32) -> list[bytes]:
+        parts = set(at.tolist())
+        if len(parts) == 1:
+            return self._segment_payloads(parts.pop(), rows)
         packed: list[bytes] = [b""] * len(rows)
-        stored: list[int] = []
-        keys: list[bytes] = []
-        for i, (number, row) in enumerate(zip(at.tolist(), rows.tolist(), strict=True)):
-            storage = self.segments[number].storage
-            if isinstance(storage, Growing):
-                packed[i] = storage.payloads[row]
-            else:
-                stored.append(i)
-                keys.append(record_key(self.meta.number, int(storage.sequences[row])))
-        values = self.snapshot.get_many(Table.RECORDS, keys) if keys else ()
-        for i, key, value in zip(stored, keys, values, strict=True):
-            packed[i] = decode_record(key, value or b"")[1]
+        for number in parts:
+            chosen = np.flatnonzero(at == number)
+            for i, data in zip(chosen.tolist(), self._segment_payloads(number, rows[chosen]), strict=True):
+                packed[i] = data
         return packed
+
+    def _segment_payloads(self, number: int, rows: I32) -> list[bytes]:
+        storage = self.segments[number].storage
+        if isinstance(storage, Growing):
+            return [storage.payloads[row] for row in rows.tolist()]
+        keys = [record_key(self.meta.number, sequence) for sequence in storage.sequences[rows].tolist()]
+        values = self.snapshot.get_many(Table.RECORDS, keys)
+        return [decode_record(key, value or b"")[1] for key, value in zip(keys, values, strict=True)]
 
     def vectors(self, field: int, at: I32, rows: I32) -> list[F32 | None]:
         return [self._vector(field, number, row) for number, row in zip(at.tolist(), rows.tolist(), strict=True)]
