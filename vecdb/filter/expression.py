@@ -213,9 +213,11 @@ class F:
         return self._range(">=", low=value)
 
     def in_(self, values: Iterable[Any]) -> Node:
+        """Equal to one of the values."""
         return is_in(self._path, values, f"{self!r}.in_")
 
     def not_in(self, values: Iterable[Any]) -> Node:
+        """Not in_: true for a missing path too."""
         return negate(is_in(self._path, values, f"{self!r}.not_in"))
 
     def between(self, low: Any, high: Any) -> Node:
@@ -232,6 +234,7 @@ class F:
         return is_null(self._path)
 
     def startswith(self, text: str) -> Node:
+        """A string that starts with `text`."""
         return starts_with(self._path, text, f"{self!r}.startswith")
 
     def _range(
