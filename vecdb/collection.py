@@ -26,6 +26,7 @@ class Collection:
     """
 
     def __init__(self, engine: Engine, state: CollectionState, database: Any) -> None:
+        # The database closes when nothing refers to it any more: it stays open as long as this handle lives.
         self._engine, self._state, self._database = engine, state, database
 
     def __repr__(self) -> str:
@@ -175,15 +176,15 @@ class Collection:
 
     def optimize(self) -> None:
         """Returns when everything is sealed, merged, indexed and reclaimed, for the whole database."""
-        calls.optimize(self._engine)
+        calls.optimize(self._engine, self._state)
 
     def flush(self) -> None:
         """Returns when every write before it is on disk. Needed only with sync="interval" or "none"."""
-        calls.flush(self._engine)
+        calls.flush(self._engine, self._state)
 
     def stats(self) -> CollectionStats:
         """Records, segments, indexes and bytes, as of now."""
-        return calls.collection_stats(self._engine, self._state)
+        return calls.stats(self._engine, self._state)
 
     def info(self) -> dict[str, Any]:
         """What the collection is: name, uuid, vector fields with dimension, metric and index."""

@@ -49,12 +49,12 @@ class Database:
         fields               several named vector fields instead: {"title": vecdb.VectorField(384), ...}
         """
         engine = self._open()
-        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, fields), type(self))
+        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, fields), self)
 
     def get_collection(self, name: str) -> Collection:
         """The collection of this name. NotFound if there is none."""
         engine = self._open()
-        return Collection(engine, calls.get_collection(engine, name), type(self))
+        return Collection(engine, calls.get_collection(engine, name), self)
 
     def get_or_create_collection(
         self,
@@ -68,7 +68,7 @@ class Database:
         """The collection of this name, made if there is none. InvalidInput if it exists with another shape."""
         engine = self._open()
         state = calls.get_or_create_collection(engine, name, dim, metric, index, fields)
-        return Collection(engine, state, type(self))
+        return Collection(engine, state, self)
 
     def list_collections(self) -> list[str]:
         """The names, sorted."""

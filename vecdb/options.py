@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from vecdb.errors import InvalidInput
 from vecdb.types import METRIC_NAMES, Metric
 
@@ -15,12 +17,18 @@ EF_MAX = 65_536
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
     """`value` as an int within [low, high], or InvalidInput; bool is not a number here."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if type(value) is not int and not isinstance(value, np.integer):
         raise InvalidInput(f"{name} must be an integer from {low} to {high}, not {value!r}")
-    number = int(value.__index__())
+    number = int(value)
     if not low <= number <= high:
         raise InvalidInput(f"{name} must be from {low} to {high}, not {number}")
     return number
+
+
+def _set_int(options: Any, name: str, low: int, high: int) -> None:
+    """Checks an attribute of a frozen dataclass, and makes a NumPy integer a plain one, which can be stored."""
+    number = check_int(f"{type(options).__name__}({name}=)", getattr(options, name), low, high)
+    object.__setattr__(options, name, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,10 @@ class Flat:
     rescore: int = 0
 
     def __post_init__(self) -> None:
+        _set_int(self, "bits", 2, 8)
         if self.bits not in (2, 8):
             raise InvalidInput(f"Flat(bits=) must be 2 or 8, not {self.bits!r}")
-        check_int("Flat(rescore=)", self.rescore, 0, K_MAX)
+        _set_int(self, "rescore", 0, K_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +65,9 @@ class HNSW:
     ef: int = 128
 
     def __post_init__(self) -> None:
-        check_int("HNSW(m=)", self.m, 4, 64)
-        check_int("HNSW(ef_construction=)", self.ef_construction, self.m, 4096)
-        check_int("HNSW(ef=)", self.ef, 1, EF_MAX)
+        _set_int(self, "m", 4, 64)
+        _set_int(self, "ef_construction", self.m, 4096)
+        _set_int(self, "ef", 1, EF_MAX)
 
 
 IndexOptions = Flat | HNSW
@@ -107,7 +116,7 @@ class VectorField:
 
     def __post_init__(self) -> None:
         if self.dim is not None:
-            check_int("dim", self.dim, 1, DIM_MAX)
+            _set_int(self, "dim", 1, DIM_MAX)
         parse_metric(self.metric)
         parse_index(self.index)
 
@@ -133,9 +142,9 @@ class DatabaseOptions:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.sync not in SYNC_MODES:
+        if not isinstance(self.sync, str) or self.sync not in SYNC_MODES:
             raise InvalidInput(f"sync must be one of {', '.join(SYNC_MODES)}; not {self.sync!r}")
-        if self.maintenance not in MAINTENANCE_MODES:
+        if not isinstance(self.maintenance, str) or self.maintenance not in MAINTENANCE_MODES:
             raise InvalidInput(f"maintenance must be one of {', '.join(MAINTENANCE_MODES)}; not {self.maintenance!r}")
-        check_int("interval_ms", self.interval_ms, 1, 3_600_000)
-        check_int("threads", self.threads, 0, 1024)
+        _set_int(self, "interval_ms", 1, 3_600_000)
+        _set_int(self, "threads", 0, 1024)

@@ -23,13 +23,18 @@ MODES = ("rw", "r")
 
 
 def open_engine(path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any) -> Engine:
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
-    if not isinstance(path, str | os.PathLike) or isinstance(path, bytes) or not str(path):
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not str(path):
         raise InvalidInput(f"the path of a database must be a str or a Path, not {path!r}")
     if "\0" in str(path):
         raise InvalidInput("the path of a database holds a NUL character")
-    return acquire(Path(path).expanduser(), mode, DatabaseOptions(sync, interval_ms, maintenance, threads))
+    options = DatabaseOptions(sync, interval_ms, maintenance, threads)
+    try:
+        home = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(f"the path {str(path)!r} names a home directory that is not known: {error}") from error
+    return acquire(home, mode, options)
 
 
 def checked(engine: Engine | None) -> Engine:
@@ -77,12 +82,12 @@ def get_or_create_collection(
 
 def rename_collection(engine: Engine, name: Any, new_name: Any) -> None:
     engine.check_writable()
-    schema.rename_collection(engine, name, new_name)
+    schema.rename_collection(engine, schema.check_name(name), new_name)
 
 
 def delete_collection(engine: Engine, name: Any) -> None:
     engine.check_writable()
-    schema.delete_collection(engine, name)
+    schema.delete_collection(engine, schema.check_name(name))
 
 
 def maintain(engine: Engine) -> str | None:

@@ -47,15 +47,24 @@ def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
         engine.superblock = read_superblock(seams, path, writable=True)
         open_catalog(engine, writable=True, locked=True)
         log = read_log(engine)
+        seams.disk.reach("open:recovered", engine.state.applied_lsn)
         engine.wal = Wal(seams, engine.wal_directory, engine.superblock.uuid, log.files, max(1, log.epoch))
         replay(engine, log)
         engine.doubtful = not log.clean
         sweep(engine, log)
         engine.purge = find_dropped(engine)
     except BaseException:
+        let_go_of_catalog(engine)
         engine.lock.release()
         raise
     return engine
+
+
+def let_go_of_catalog(engine: Engine) -> None:
+    """What opening got hold of before it failed: LMDB opens a directory once per process."""
+    for part in ("snapshot", "catalog"):
+        if hasattr(engine, part):
+            getattr(engine, part).close()
 
 
 def open_reader(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
@@ -93,7 +102,7 @@ def _follow_once(engine: Engine) -> None:
     fresh.collections = {}
     replay(fresh, read_log(fresh))
     if getattr(engine, "catalog", None) is not None and engine.catalog is not fresh.catalog:
-        engine.catalog.close()
+        engine.catalog.retire()
     with engine.append_lock:
         for number in engine.collections:
             if number in fresh.names.values():

@@ -8,9 +8,7 @@ LMDB is opened fully synchronous, without a writable map. It never shrinks, and 
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,28 +16,18 @@ from typing import Any, Protocol
 
 import lmdb
 
-from vecdb.errors import Closed, Poisoned, StorageFailed
+from vecdb.errors import Poisoned, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
 from vecdb.files.seams import Seams
+from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
 
+__all__ = ["Catalog", "LmdbCatalog", "MapFull", "Reader", "Table", "Writer", "create_catalog"]
 MAP_MIN = 1 << 30  # bytes of address space, not of disk
 MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
 DATA = "data.mdb"
-
-
-class Table(enum.IntEnum):
-    """The tables of the catalog; the number is the first byte of the name of its LMDB database."""
-
-    DATABASE = 0
-    COLLECTIONS = 1
-    SEGMENTS = 2
-    FILES = 3
-    IDS = 4
-    RECORDS = 5
-    DELETIONS = 6
 
 
 class Reader(Protocol):
@@ -69,91 +57,20 @@ class Catalog(Protocol):
     def compact(self) -> None: ...
     def size(self) -> int: ...
     def free_bytes(self) -> int: ...
-    def close(self) -> None: ...
+
+    def retire(self) -> None:
+        """Lets go of the files as soon as the last snapshot is closed."""
+
+    def close(self) -> None:
+        """Lets go of the files now; snapshots raise Closed from now on."""
 
 
 class MapFull(Exception):
     """The transaction did not fit the map and was aborted; `compact` makes room."""
 
 
-class _Generation:
-    """One LMDB environment. It lives until the catalog has left it and the last snapshot of it is closed."""
-
-    def __init__(self, environment: Any, databases: dict[Table, Any], path: Path) -> None:
-        self.environment, self.databases, self.path = environment, databases, path
-        self.lock = threading.Lock()
-        self.snapshots = 0
-        self.left = False
-
-    def enter(self) -> None:
-        with self.lock:
-            self.snapshots += 1
-
-    def leave(self, *, catalog: bool = False) -> None:
-        with self.lock:
-            self.left |= catalog
-            self.snapshots -= not catalog
-            if self.left and self.snapshots == 0:
-                self.environment.close()
-
-
-class LmdbReader:
-    """A read transaction. LMDB allows one thread at a time in it, hence the lock; it is held for microseconds."""
-
-    def __init__(self, generation: _Generation) -> None:
-        self.owner, self.lock = generation, threading.Lock()
-        generation.enter()
-        try:
-            self.transaction = generation.environment.begin()
-        except BaseException:
-            generation.leave()
-            raise
-        self.pid = os.getpid()
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        with self.lock:
-            value: bytes | None = self._open().get(key, db=self.owner.databases[table])
-        return value
-
-    def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]:
-        with self.lock:
-            get, database = self._open().get, self.owner.databases[table]
-            return [get(key, db=database) for key in keys]
-
-    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Read whole at once, so that no cursor stays open between two calls."""
-        with self.lock:
-            return iter(list(islice(_scan(self._open(), self.owner.databases[table], prefix), limit)))
-
-    def _open(self) -> Any:
-        if self.transaction is None:
-            raise Closed("the database was closed; open it again")
-        return self.transaction
-
-    def close(self) -> None:
-        with self.lock:
-            transaction, self.transaction = self.transaction, None
-        if transaction is not None and self.pid == os.getpid():  # after a fork the parent owns the pages
-            transaction.abort()
-            self.owner.leave()
-
-    def __del__(self) -> None:
-        if getattr(self, "transaction", None) is not None:
-            self.close()
-
-
-def _scan(transaction: Any, database: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    with transaction.cursor(db=database) as cursor:
-        if not cursor.set_range(prefix):
-            return
-        for key, value in cursor:
-            if not key.startswith(prefix):
-                return
-            yield key, value
-
-
 class LmdbWriter:
-    def __init__(self, generation: _Generation, transaction: Any) -> None:
+    def __init__(self, generation: Generation, transaction: Any) -> None:
         self.databases, self.transaction = generation.databases, transaction
 
     def get(self, table: Table, key: bytes) -> bytes | None:
@@ -161,7 +78,7 @@ class LmdbWriter:
         return value
 
     def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        return iter(list(islice(_scan(self.transaction, self.databases[table], prefix), limit)))
+        return iter(list(islice(scan(self.transaction, self.databases[table], prefix), limit)))
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
         self.transaction.put(key, value, db=self.databases[table])
@@ -186,7 +103,7 @@ class LmdbCatalog:
     def generation(self) -> int:
         return self.number
 
-    def _open(self, generation: int) -> _Generation:
+    def _open(self, generation: int) -> Generation:
         path = self.directory / names.catalog(generation)
         size = self.seams.disk.size(path / DATA) or 0
         try:
@@ -208,7 +125,7 @@ class LmdbCatalog:
             databases = {table: environment.open_db(b"%d" % table, create=self.writable) for table in Table}
         except lmdb.Error as error:
             raise _translate(error, f"cannot open the catalog {path}") from error
-        return _Generation(environment, databases, path)
+        return Generation(environment, databases, path)
 
     def read(self) -> Reader:
         try:
@@ -291,7 +208,11 @@ class LmdbCatalog:
             page = environment.stat()["psize"]
         return max(0, self.size() - int(used * page))
 
+    def retire(self) -> None:
+        self.current.leave(catalog=True)
+
     def close(self) -> None:
+        self.current.close_snapshots()
         self.current.leave(catalog=True)
 
 

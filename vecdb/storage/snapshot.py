@@ -1,0 +1,111 @@
+"""Snapshots of the catalog: read transactions that share one LMDB environment, and when it closes."""
+
+from __future__ import annotations
+
+import enum
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vecdb.errors import Closed
+
+
+class Table(enum.IntEnum):
+    """The tables of the catalog; the number is the first byte of the name of its LMDB database."""
+
+    DATABASE = 0
+    COLLECTIONS = 1
+    SEGMENTS = 2
+    FILES = 3
+    IDS = 4
+    RECORDS = 5
+    DELETIONS = 6
+
+
+class Generation:
+    """One LMDB environment. It lives until the catalog has left it and the last snapshot of it is closed."""
+
+    def __init__(self, environment: Any, databases: dict[Table, Any], path: Path) -> None:
+        self.environment, self.databases, self.path = environment, databases, path
+        self.lock = threading.RLock()  # a collected snapshot may leave while this thread enters
+        self.snapshots = 0
+        self.readers: weakref.WeakSet[LmdbReader] = weakref.WeakSet()
+        self.left = False
+
+    def enter(self, reader: LmdbReader) -> None:
+        with self.lock:
+            self.snapshots += 1
+            self.readers.add(reader)
+
+    def leave(self, *, catalog: bool = False) -> None:
+        with self.lock:
+            self.left |= catalog
+            self.snapshots -= not catalog
+            if self.left and self.snapshots == 0:
+                self.environment.close()
+
+    def close_snapshots(self) -> None:
+        """An environment cannot be opened twice in a process, so that one kept open would bar the next open."""
+        with self.lock:
+            readers = list(self.readers)
+        for reader in readers:
+            reader.close()
+
+
+class LmdbReader:
+    """A read transaction. LMDB allows one thread at a time in it, hence the lock; it is held for microseconds."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.owner, self.lock = generation, threading.Lock()
+        generation.enter(self)
+        try:
+            self.transaction = generation.environment.begin()
+        except BaseException:
+            generation.leave()
+            raise
+        self.pid = os.getpid()
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        with self.lock:
+            value: bytes | None = self._open().get(key, db=self.owner.databases[table])
+        return value
+
+    def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]:
+        with self.lock:
+            get, database = self._open().get, self.owner.databases[table]
+            return [get(key, db=database) for key in keys]
+
+    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Read whole at once, so that no cursor stays open between two calls."""
+        with self.lock:
+            return iter(list(islice(scan(self._open(), self.owner.databases[table], prefix), limit)))
+
+    def _open(self) -> Any:
+        if self.transaction is None:
+            raise Closed("the database was closed; open it again")
+        return self.transaction
+
+    def close(self) -> None:
+        with self.lock:
+            transaction, self.transaction = self.transaction, None
+        if transaction is not None and self.pid == os.getpid():  # after a fork the parent owns the pages
+            transaction.abort()
+            self.owner.leave()
+
+    def __del__(self) -> None:
+        if getattr(self, "transaction", None) is not None:
+            self.close()
+
+
+def scan(transaction: Any, database: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor(db=database) as cursor:
+        if not cursor.set_range(prefix):
+            return
+        for key, value in cursor:
+            if not key.startswith(prefix):
+                return
+            yield key, value
