@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from vecdb.storage.keys import INT, INT_OFFSET, decode_key
 from vecdb.types import I32, I64, U8, AnyArray
 
 INT_KEY_SIZE = 9
+KEYS_SLICE = 512
 
 
 class IdColumn:
@@ -21,13 +23,20 @@ class IdColumn:
         self.integers, self.offsets, self.data = integers, offsets, data
 
     @staticmethod
-    def from_keys(keys: Sequence[bytes]) -> IdColumn:
-        data = np.frombuffer(b"".join(keys), np.uint8)
-        if keys and all(key[:1] == INT for key in keys):
+    def from_keys(keys: Sequence[bytes], rows: I32) -> IdColumn:
+        """The keys of chosen rows. Taken in slices, so that searches in other threads go on."""
+        parts, lengths, integers = [], [], len(rows) > 0
+        for start in range(0, len(rows), KEYS_SLICE):
+            chosen = [keys[row] for row in rows[start : start + KEYS_SLICE].tolist()]
+            integers = integers and all(key[:1] == INT for key in chosen)
+            parts.append(b"".join(chosen))
+            lengths.append(np.fromiter(map(len, chosen), np.int64, len(chosen)))
+            time.sleep(0)
+        data = np.frombuffer(b"".join(parts), np.uint8)
+        if integers:
             big = data.reshape(-1, INT_KEY_SIZE)[:, 1:].copy().view(">u8").reshape(-1)
             return IdColumn((big.astype(np.uint64) - np.uint64(INT_OFFSET)).view(np.int64))
-        lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-        return IdColumn(None, _offsets(lengths), data)
+        return IdColumn(None, _offsets(np.concatenate([np.zeros(0, np.int64), *lengths])), data)
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, AnyArray]) -> IdColumn:
