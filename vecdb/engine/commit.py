@@ -96,7 +96,11 @@ def _append(engine: Engine, state: CollectionState, part: Part) -> int:
     batch = Batch(engine.last_lsn + 1, engine.seams.clock.time_ns(), [part])
     engine.wal.append(batch.lsn, batch.time_ns, payload)
     engine.seams.disk.reach("log:appended", batch.lsn)
-    stage(engine, batch, [state])
+    try:
+        stage(engine, batch, [state])
+    except BaseException as error:  # memory ran out: the log has the batch, the views have not
+        engine.poison(f"a logged batch could not be taken into memory ({error!r})")
+        raise
     return batch.lsn
 
 

@@ -35,6 +35,16 @@ def held_interrupts() -> Iterator[Interrupts]:
 
 
 @contextmanager
+def poisoning(engine: Engine) -> Iterator[None]:
+    """Around changes of the catalog: a commit of unknown outcome ends writing, for every thread."""
+    try:
+        yield
+    except Poisoned as error:
+        engine.poison(error.cause)
+        raise
+
+
+@contextmanager
 def taking_over(engine: Engine) -> Iterator[None]:
     """The catalog has moved on, and memory follows here. If it cannot, the two disagree: no write after that."""
     try:

@@ -94,15 +94,25 @@ def follow(engine: Engine) -> None:
 def _follow_once(engine: Engine) -> None:
     fresh = Engine(engine.path, engine.seams, engine.options, writable=False)
     fresh.superblock = engine.superblock
-    if getattr(engine, "catalog", None) is not None and _newest_catalog(engine) == engine.catalog.generation:
-        fresh.catalog = engine.catalog
+    known = getattr(engine, "catalog", None)
+    if known is not None and _newest_catalog(engine) == known.generation:
+        fresh.catalog = known
         read_state(fresh)
-    else:
+        _look(engine, fresh)
+        return
+    try:
         open_catalog(fresh, writable=False, locked=_may_lock(engine.path))
-    fresh.collections = {}
+        _look(engine, fresh)
+    except BaseException:
+        let_go_of_catalog(fresh)
+        raise
+    if known is not None:
+        known.retire()
+
+
+def _look(engine: Engine, fresh: Engine) -> None:
+    """Reads what the catalog and the log of `fresh` say, opens what `engine` has open, and moves `engine` there."""
     replay(fresh, read_log(fresh))
-    if getattr(engine, "catalog", None) is not None and engine.catalog is not fresh.catalog:
-        engine.catalog.retire()
     with engine.append_lock:
         for number in engine.collections:
             if number in fresh.names.values():

@@ -9,7 +9,7 @@ from typing import Any
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.commit import flush_pending
-from vecdb.engine.interrupts import held_interrupts, taking_over
+from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
 from vecdb.engine.load import collection_of
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import AlreadyExists, InvalidInput
@@ -47,13 +47,16 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
 
     A full map is answered by copying the catalog to a larger one, once.
     """
-    try:
-        with engine.catalog.write() as writer:
-            change(writer)
-    except MapFull:
-        engine.catalog.compact()
-        with engine.catalog.write() as writer:
-            change(writer)
+    assert engine.wal is not None
+    engine.wal.check()
+    with poisoning(engine):
+        try:
+            with engine.catalog.write() as writer:
+                change(writer)
+        except MapFull:
+            engine.catalog.compact()
+            with engine.catalog.write() as writer:
+                change(writer)
     with taking_over(engine):
         take_snapshot(engine)
 
@@ -124,7 +127,8 @@ def change_collection(
         _put_collection(writer, change(meta))
 
     change_catalog(engine, commit)
-    with engine.append_lock:
+    with taking_over(engine), engine.both_locks():
+        flush_pending(engine)
         state.meta = change(state.meta)
         replace_views(state, replace(state.view, meta=change(state.view.meta)))
 

@@ -203,8 +203,9 @@ class Wal:
         try:
             if clean and self.poison is None:
                 self.sync()
-                self._control(CLOSE)
-                self.sync()
+                with contextlib.suppress(StorageFailed):  # on a full disk the next open doubts the tail, no more
+                    self._control(CLOSE)
+                    self.sync()
         finally:
             self.handle.close()
             self.handle = None

@@ -84,7 +84,8 @@ def _headers(disk: Disk, directory: Path, uuid: bytes) -> tuple[list[tuple[Path,
     for name in disk.list(directory):
         path = directory / name
         if names.wal_start(name) is None:
-            leftovers.append(path)
+            if path.suffix == names.TEMPORARY:
+                leftovers.append(path)
             continue
         file = disk.open(path)
         try:
