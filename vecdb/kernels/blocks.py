@@ -16,7 +16,7 @@ from numba.core import cgutils
 
 from vecdb.kernels import emit
 from vecdb.kernels.emit import BYTES, FLOATS, I16, I32, I64, SUMS, WORDS
-from vecdb.kernels.jit import HAS_VNNI, kernel
+from vecdb.kernels.jit import HAS_VNNI, inlined
 from vecdb.types import AnyArray
 
 BLOCK = 32  # rows of a block
@@ -77,7 +77,7 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
 dot_block_2, dot_block_8 = (_make_dot_block(bits, HAS_VNNI) for bits in (2, 8))
 
 
-@kernel
+@inlined
 def dot_block(bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
     """out[:32] int32 = code . query for the 32 rows of the block at `byte_offset`; query int8, zero where padded."""
     # One predictable branch per block: a factory with one kernel per width could not be cached.

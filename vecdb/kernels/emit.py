@@ -21,6 +21,7 @@ F32 = ir.FloatType()
 BYTES, WORDS, SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
 FLOATS = ir.VectorType(F32, 16)
 LINE = 64  # bytes of a cache line, and of a vector register
+STRAIGHT_LINES = 24  # 1,536 code dimensions
 
 # vpdpbusd takes vectors of bytes since LLVM 22, and took vectors of int32 before.
 VNNI_OPERAND = BYTES if llvm.llvm_version_info[0] >= 22 else SUMS
@@ -82,10 +83,36 @@ def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
+def each_line(builder: Any, lines: Any, body: Callable[[Any], None], longer: bool) -> None:
+    """body(byte offset) for each of `lines` cache lines, by one jump into straight code for up to STRAIGHT_LINES.
+
+    Of the lines beyond these a loop takes care, if `longer`; otherwise they are left out.
+    """
+    done = builder.append_basic_block("lines.done")
+    steps = [done, *(builder.append_basic_block(f"lines.{count}") for count in range(1, STRAIGHT_LINES + 1))]
+    beyond = builder.append_basic_block("lines.beyond")
+    choice = builder.switch(lines, beyond)
+    for count, step in enumerate(steps):
+        choice.add_case(I64(count), step)
+    for count in range(1, STRAIGHT_LINES + 1):
+        builder.position_at_end(steps[count])
+        body(I64((count - 1) * LINE))
+        builder.branch(steps[count - 1])
+    builder.position_at_end(beyond)
+    if longer:
+        with cgutils.for_range(builder, builder.sub(lines, I64(STRAIGHT_LINES))) as loop:
+            body(builder.mul(builder.add(loop.index, I64(STRAIGHT_LINES)), I64(LINE)))
+    builder.branch(steps[STRAIGHT_LINES])
+    builder.position_at_end(done)
+
+
 def prefetch_lines(builder: Any, start: Any, lines: Any) -> None:
-    with cgutils.for_range(builder, lines) as loop:
-        line = forward(builder, start, builder.mul(loop.index, I64(LINE)))
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [line, I32(0), I32(3), I32(1)])
+    """Ask for the first lines from `start`; what follows the first STRAIGHT_LINES the hardware fetches by itself."""
+
+    def ask(offset: Any) -> None:
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [forward(builder, start, offset), I32(0), I32(3), I32(1)])
+
+    each_line(builder, lines, ask, longer=False)
 
 
 def dot_step_vnni(builder: Any, total: Any, codes: Any, query: Any) -> Any:

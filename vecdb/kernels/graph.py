@@ -12,7 +12,7 @@ import numpy as np
 
 from vecdb.kernels.distance import DOT, rescore
 from vecdb.kernels.intrinsics import prefetch_row, row_dot
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import centre_query, quantise, quantise_with
 from vecdb.kernels.scan import NO_KEY, is_allowed
 from vecdb.types import AnyArray
@@ -21,7 +21,7 @@ LINKS_AHEAD = 2  # pool entries whose links are prefetched
 NO_LIMIT = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-@kernel
+@inlined
 def code_distance(
     codes: AnyArray, bias: AnyArray, extra: AnyArray, factor: np.int64, row: Integer, query: AnyArray, lines: int
 ) -> np.int64:
@@ -35,17 +35,17 @@ def code_distance(
     return distance
 
 
-@kernel
+@inlined
 def node_key(distance: np.int64, row: Integer) -> np.int64:
     return np.int64((distance << np.int64(32)) | (np.int64(row) << np.int64(1)))
 
 
-@kernel
+@inlined
 def node_row(key: np.int64) -> np.int64:
     return np.int64((key & np.int64(0xFFFFFFFF)) >> np.int64(1))
 
 
-@kernel
+@inlined
 def insert_sorted(pool: AnyArray, size: int, capacity: int, key: np.int64) -> int:
     """Insert into the sorted pool, dropping the last key of a full one; returns the position."""
     at = size if size < capacity else size - 1
@@ -56,7 +56,7 @@ def insert_sorted(pool: AnyArray, size: int, capacity: int, key: np.int64) -> in
     return at
 
 
-@kernel
+@inlined
 def collect_fresh(
     codes: AnyArray, links: AnyArray, at: Integer, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, lines: int
 ) -> int:

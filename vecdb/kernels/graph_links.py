@@ -10,7 +10,7 @@ import numpy as np
 
 from vecdb.kernels.graph import node_key, node_row
 from vecdb.kernels.intrinsics import compare_and_swap, row_dot, store_release
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
 
 
@@ -25,14 +25,14 @@ def unlock_row(locks: AnyArray, row: Integer) -> None:
     store_release(locks, np.intp(row), np.int32(0))
 
 
-@kernel
+@inlined
 def signed_row(codes: AnyArray, row: Integer, out: AnyArray) -> None:
     """out int8 = codes[row] - 128, the row as a query."""
     for j in range(codes.shape[1]):
         out[j] = np.int8(np.int32(codes[row, j]) - np.int32(128))
 
 
-@kernel
+@inlined
 def link_length(
     codes: AnyArray,
     bias: AnyArray,

@@ -14,11 +14,9 @@ from numba import types
 from numba.core import cgutils
 
 from vecdb.kernels import emit
-from vecdb.kernels.emit import BYTES, I32, I64, LINE, SUMS
+from vecdb.kernels.emit import BYTES, I32, LINE, SUMS
 from vecdb.kernels.jit import HAS_VNNI
 from vecdb.types import AnyArray
-
-UNROLLED_LINES = (1, 2, 4, 6, 8, 12, 16, 24)  # code row lengths that get straight code; others run in a loop
 
 
 def _nothing(*_: Any) -> None:
@@ -81,20 +79,7 @@ def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -
             pair = (emit.load(builder, emit.forward(builder, pointer, offset), BYTES) for pointer in (left, right))
             builder.store(step(builder, builder.load(total), *pair), total)
 
-        done, other = builder.append_basic_block("dot.done"), builder.append_basic_block("dot.loop")
-        choice = builder.switch(args[3], other)
-        for count in UNROLLED_LINES:
-            block = builder.append_basic_block(f"dot.{count}")
-            choice.add_case(I64(count), block)
-            builder.position_at_end(block)
-            for line in range(count):
-                add_line(line * LINE)
-            builder.branch(done)
-        builder.position_at_end(other)
-        with cgutils.for_range(builder, args[3]) as loop:
-            add_line(builder.mul(loop.index, I64(LINE)))
-        builder.branch(done)
-        builder.position_at_end(done)
+        emit.each_line(builder, args[3], add_line, longer=True)
         return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [builder.load(total)])
 
     return types.int32(codes, types.intp, query, types.intp), codegen

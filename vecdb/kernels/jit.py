@@ -105,12 +105,21 @@ CACHE: Path | None = _open_cache() if JIT_ON else None
 
 def kernel(function: Function) -> Function:
     """Compile `function` on its first call, without the GIL, cached on disk. Numba's own settings stay as they were."""
+    return _compiled(function, {})
+
+
+def inlined(function: Function) -> Function:
+    """A kernel that becomes part of each kernel that calls it, however large: an array costs seven words to pass."""
+    return _compiled(function, {"forceinline": True})
+
+
+def _compiled(function: Function, more: dict[str, Any]) -> Function:
     if CACHE is None:
-        return cast(Function, njit(**FLAGS)(function))
+        return cast(Function, njit(**FLAGS, **more)(function))
     with _DECORATING:  # the locator is chosen while decorating, from these two settings
         saved = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
         config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = str(CACHE), ""
         try:
-            return cast(Function, njit(cache=True, **FLAGS)(function))
+            return cast(Function, njit(cache=True, **FLAGS, **more)(function))
         finally:
             config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = saved

@@ -11,7 +11,7 @@ import numpy as np
 from vecdb.kernels.blocks import BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, estimate, exact_distance, rescore, squared_norm, write_results
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import centre_query, quantise
 from vecdb.kernels.topk import keep_smallest, key_distance, pack_key, sort_keys
 from vecdb.types import AnyArray
@@ -23,7 +23,7 @@ GATHER_AHEAD = 4  # rows of a filter prefetched ahead of the one being scored
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
-@kernel
+@inlined
 def allowed_rows(allow: AnyArray, block: int, rows: int) -> np.uint64:
     """The 32 bits of a block: rows that exist and, unless `allow` is empty, are allowed."""
     mask = WHOLE_BLOCK
@@ -35,7 +35,7 @@ def allowed_rows(allow: AnyArray, block: int, rows: int) -> np.uint64:
     return mask
 
 
-@kernel
+@inlined
 def push(keys: AnyArray, count: int, key: np.int64, worst: np.int64, pool: int) -> tuple[int, np.int64]:
     """Append a key below `worst`; thin a full buffer to `pool` keys. Returns (count, worst)."""
     if key >= worst:
@@ -201,7 +201,7 @@ def finish(
     return count
 
 
-@kernel
+@inlined
 def is_allowed(allow: AnyArray, row: Integer) -> bool:
     """Whether the bit of `row` is set; an empty `allow` allows all."""
     if allow.shape[0] == 0:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
 
 
-@kernel
+@inlined
 def pack_key(distance: np.float32, row: Integer) -> np.int64:
     bits = np.int64(np.float32(distance).view(np.int32))
     if bits < 0:  # negative floats order backwards by their bits
@@ -20,12 +20,12 @@ def pack_key(distance: np.float32, row: Integer) -> np.int64:
     return np.int64((bits << 32) | np.int64(row))
 
 
-@kernel
+@inlined
 def key_row(key: np.int64) -> np.int32:
     return np.int32(key & np.int64(0x7FFFFFFF))
 
 
-@kernel
+@inlined
 def key_distance(key: np.int64) -> np.float32:
     bits = key >> np.int64(32)
     if bits < 0:
