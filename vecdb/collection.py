@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from vecdb.engine import calls
+from vecdb.engine import calls, write_calls
 from vecdb.engine.report import CollectionStats, Explanation
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.filter.expression import Node
@@ -55,7 +55,7 @@ class Collection:
 
         InvalidInput: nothing was written.
         """
-        return calls.upsert(self._engine, self._state, ids, vectors, payloads)
+        return write_calls.upsert(self._engine, self._state, ids, vectors, payloads)
 
     def add(
         self,
@@ -69,7 +69,7 @@ class Collection:
 
         on_conflict   "error": AlreadyExists and nothing is written; "skip": what exists stays; "replace": as upsert
         """
-        return calls.add(self._engine, self._state, ids, vectors, payloads, on_conflict)
+        return write_calls.add(self._engine, self._state, ids, vectors, payloads, on_conflict)
 
     def update(
         self, ids: Sequence[Id], vectors: Vectors = None, payloads: Sequence[Payload | None] | None = None
@@ -79,11 +79,11 @@ class Collection:
         vectors    replace the old ones; None for a record keeps its vector
         payloads   patches: top-level keys replace, None stores null, vecdb.REMOVE deletes the key
         """
-        return calls.update(self._engine, self._state, ids, vectors, payloads)
+        return write_calls.update(self._engine, self._state, ids, vectors, payloads)
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where = None) -> int:
         """Deletes by id, or everything that a filter matches. Returns the number deleted. Unknown ids are skipped."""
-        return calls.delete(self._engine, self._state, ids, where)
+        return write_calls.delete(self._engine, self._state, ids, where)
 
     # ---- reading --------------------------------------------------------------------------------------------------
     def search(

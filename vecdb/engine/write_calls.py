@@ -1,0 +1,102 @@
+"""What the writing methods of a collection call: arguments checked before any lock, then one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vecdb.engine import intake, resolve, schema
+from vecdb.engine.calls import writable
+from vecdb.engine.commit import write
+from vecdb.engine.state import CollectionState, Engine
+from vecdb.errors import InvalidInput
+from vecdb.filter.parse import parse
+from vecdb.storage.schema import FieldMeta
+
+CONFLICTS = ("error", "skip", "replace")
+
+
+def upsert(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> list[Any]:
+    records = _checked(engine, state, ids, vectors, payloads)
+    write(engine, state, len(records.keys), lambda current: resolve.resolve_upsert(current, records))
+    return records.ids
+
+
+def add(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any, on_conflict: str) -> list[Any]:
+    if on_conflict not in CONFLICTS:
+        raise InvalidInput(f"on_conflict must be one of {', '.join(CONFLICTS)}; not {on_conflict!r}")
+    if on_conflict == "replace":
+        return upsert(engine, state, ids, vectors, payloads)
+    records = _checked(engine, state, ids, vectors, payloads)
+    written: list[int] = []
+
+    def decide(current: CollectionState) -> Any:
+        part, kept = resolve.resolve_add(current, records, on_conflict)
+        written.extend(kept)
+        return part
+
+    write(engine, state, len(records.keys), decide)
+    return [records.ids[i] for i in written]
+
+
+def _checked(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> intake.Intake:
+    writable(engine, state)
+    records, decided = intake.check_records(engine.seams, state.meta, ids, vectors, payloads)
+    _fix_dims(engine, state, decided)
+    return records
+
+
+def _fix_dims(engine: Engine, state: CollectionState, decided: Sequence[tuple[FieldMeta, int]]) -> None:
+    """The first vectors of a field decide its dimension, here or in another thread meanwhile."""
+    for field, dim in decided:
+        schema.fix_dim(engine, state, field, dim)
+        now = state.meta.field(field.name)
+        if now is not None and now.dim != dim:
+            raise InvalidInput(f"vectors of {field.name!r} must have {now.dim} dimensions, not {dim}")
+
+
+def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> int:
+    writable(engine, state)
+    if ids is None:
+        raise InvalidInput("update needs the ids of the records to change")
+    if vectors is None and payloads is None:
+        raise InvalidInput("update needs vectors, payloads or both")
+    keys = intake.encode_keys(intake.check_ids(ids))
+    fields = intake.check_vectors(state.meta, vectors)
+    patches = None if payloads is None else intake.check_list("payloads", payloads, "a list of dicts")
+    counts = {f"vectors[{name!r}]": count for name, (count, _) in fields.items()}
+    counts["payloads"] = len(keys) if patches is None else len(patches)
+    for name, count in counts.items():
+        if count != len(keys):
+            raise InvalidInput(f"{name} has {count} entries for {len(keys)} ids; give one per id")
+    _check_patches(patches)
+    given = [(field, block) for _, (field, block) in fields.values() if len(block.values)]
+    blocks = {field.number: block for field, block in given}
+    if max(state.staged.sequences_of_keys(keys), default=-1) >= 0:
+        _fix_dims(engine, state, [(field, block.values.shape[1]) for field, block in given if field.dim is None])
+    part = write(engine, state, len(keys), lambda now: resolve.resolve_update(now, keys, blocks, patches))
+    return 0 if part is None else len(part.keys)
+
+
+def _check_patches(patches: Sequence[Any] | None) -> None:
+    for i, patch in enumerate(patches or ()):
+        if patch is not None and not isinstance(patch, Mapping):
+            raise InvalidInput(f"payloads[{i}] must be a dict or None, not {type(patch).__name__}")
+        kept = {key: value for key, value in (patch or {}).items() if not isinstance(value, resolve.Remove)}
+        try:
+            intake.prepare_payloads([kept])
+        except InvalidInput as error:
+            raise InvalidInput(str(error).replace("payloads[0]", f"payloads[{i}]", 1)) from error
+
+
+def delete(engine: Engine, state: CollectionState, ids: Any, where: Any) -> int:
+    writable(engine, state)
+    if (ids is None) == (where is None):
+        raise InvalidInput("delete needs either ids or where; where={} deletes every record")
+    if ids is not None:
+        keys = list(dict.fromkeys(map(encode_key, intake.check_ids(ids))))
+        part = write(engine, state, 0, lambda now: resolve.resolve_delete_ids(now, keys))
+    else:
+        node = parse(where)
+        part = write(engine, state, 0, lambda now: resolve.resolve_delete_where(now, engine.filters, node))
+    return 0 if part is None else len(part.removed)
