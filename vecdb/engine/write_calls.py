@@ -11,6 +11,7 @@ from vecdb.engine.commit import write
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import InvalidInput
 from vecdb.filter.parse import parse
+from vecdb.storage.keys import encode_key
 from vecdb.storage.schema import FieldMeta
 
 CONFLICTS = ("error", "skip", "replace")
