@@ -79,11 +79,9 @@ def demo(path: Path | None, model: str | None, records: int) -> None:
         reopen(place, len(found), answers, embed)
         terminal.heading("On disk")
         print_sizes(place)
-        terminal.say()
-        kept = (
-            f"kept in {path}; look with: vecdb info {path}" if path is not None else "the temporary directory is gone"
-        )
-        terminal.say(f"Done in {terminal.duration(time.perf_counter() - began)}; {kept}")
+    terminal.say()
+    kept = "the temporary directory is gone" if path is None else f"kept in {path}; look with: vecdb info {path}"
+    terminal.say(f"Done in {terminal.duration(time.perf_counter() - began)}; {kept}")
 
 
 @contextmanager

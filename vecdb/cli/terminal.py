@@ -57,7 +57,9 @@ def table(rows: Iterable[tuple[str, ...]], indent: int = 2) -> None:
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for n, row in enumerate(cells):
-        line = "   ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        line = "   ".join(
+            [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
         say(" " * indent + (paint(line, DIM) if n == 0 else line))
 
 
