@@ -74,8 +74,8 @@ def collect_fresh(
     return count
 
 
-@kernel
-def beam(
+@inlined
+def walk(
     codes: AnyArray,
     bias: AnyArray,
     extra: AnyArray,
@@ -138,6 +138,45 @@ def beam(
             for ahead in range(cursor, min(cursor + LINKS_AHEAD, size)):
                 prefetch_row(links, np.intp(node_row(pool[ahead])), np.intp((4 * links.shape[1] + 63) // 64))
     return size, kept, hops, distances
+
+
+@kernel
+def beam(
+    codes: AnyArray,
+    bias: AnyArray,
+    extra: AnyArray,
+    factor: np.int64,
+    links: AnyArray,
+    first_upper: AnyArray,
+    level: int,
+    query: AnyArray,
+    ef: int,
+    allow: AnyArray,
+    limit: np.int64,
+    stamps: AnyArray,
+    epoch: np.int32,
+    pool: AnyArray,
+    fresh: AnyArray,
+    found: AnyArray,
+    lines: int,
+) -> tuple[int, int, int, int]:
+    """See walk; the code lengths of 384 and 768 dimensions get loops of a length known to the compiler."""
+    # fmt: off
+    if lines == 6:
+        return walk(
+            codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
+            fresh, found, 6,
+        )
+    if lines == 12:
+        return walk(
+            codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
+            fresh, found, 12,
+        )
+    return walk(
+        codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
+        fresh, found, lines,
+    )
+    # fmt: on
 
 
 @kernel
