@@ -133,7 +133,9 @@ class OrderingDisk(PassingDisk):
         super().__init__(inner)
         self.violations: list[str] = []
         self.made: dict[Path, Made] = {}
-        self.directories: dict[Path, bool] = {}  # made by us -> their entry is durable
+        self.unsynced: dict[Path, list[Made]] = defaultdict(list)  # by directory: entries that are not durable
+        self.loose: dict[Path, list[Path]] = defaultdict(list)  # the same of directories
+        self.unnamed: dict[Path, list[Made]] = defaultdict(list)  # by segment directory: files that no commit names
         self.roots: dict[Path, Root] = defaultdict(Root)
         self.local = threading.local()
 
@@ -176,7 +178,7 @@ class OrderingDisk(PassingDisk):
             self.writing(path)
         self._new_name(path)
         self.inner.make_directory(path)
-        self.directories[path] = False
+        self.loose[path.parent].append(path)
         self._check_mode(path)
 
     def create(self, path: Path) -> File:
@@ -187,6 +189,10 @@ class OrderingDisk(PassingDisk):
         inner = self.inner.create(path)
         self._check_mode(path)
         made = self.made[path] = Made(path)
+        self.unsynced[path.parent].append(made)
+        segment = _segment(path)
+        if segment is not None:
+            self.unnamed[segment].append(made)
         return OrderedFile(self, inner, made)
 
     def open(self, path: Path) -> File:
@@ -195,6 +201,7 @@ class OrderingDisk(PassingDisk):
             root.poisoned = False
             root.used = set(root.committed)
             root.appended = {}
+        self._here(path)
         return self.inner.open(path)
 
     def sync_directory(self, path: Path) -> None:
@@ -202,10 +209,9 @@ class OrderingDisk(PassingDisk):
         self.expect(root is None or not root.poisoned, f"O8: {path} is synced after a failed sync")
         with _Poisoning(self, path):
             self.inner.sync_directory(path)
-        for made in [made for made in self.made.values() if made.path.parent == path]:
+        for made in self.unsynced.pop(path, ()):
             made.entry = True
-        for directory in [directory for directory in self.directories if directory.parent == path]:
-            self.directories[directory] = True
+        self.loose.pop(path, None)
 
     def rename(self, source: Path, target: Path) -> None:
         self.writing(target)
@@ -217,16 +223,21 @@ class OrderingDisk(PassingDisk):
         if made is not None:
             self.made[target] = self.made.pop(source)
             made.path, made.entry = target, False
+            self.unsynced[target.parent].append(made)
 
     def remove(self, path: Path) -> None:
         if names.wal_start(path.name) is not None:
             self._check_retired(path)
         self.inner.remove(path)
-        self.made.pop(path, None)
+        made = self.made.pop(path, None)
+        segment = _segment(path)
+        if made is not None and segment is not None and made in self.unnamed[segment]:
+            self.unnamed[segment].remove(made)
 
     def remove_directory(self, path: Path) -> None:
         self.inner.remove_directory(path)
-        self.directories.pop(path, None)
+        if path in self.loose[path.parent]:
+            self.loose[path.parent].remove(path)
 
     def _check_retired(self, path: Path) -> None:
         root = self._here(path)
@@ -268,20 +279,16 @@ class OrderingDisk(PassingDisk):
             self.expect(made.synced_end >= end, f"O2: the catalog goes to {lsn}, batch {number} is not synced")
 
     def _check_named(self, root: Path) -> None:
-        segments = root / names.SEGMENT_DIRECTORY
-        mine = [made for made in self.made.values() if segments in made.path.parents]
-        unfinished = {
-            _segment(segments, made.path) for made in mine if made.open
-        }  # a merge that a checkpoint interrupts
-        for made in mine:
-            if _segment(segments, made.path) in unfinished:
-                continue
-            self.expect(made.synced_end == made.end, f"O3: {made.path} is named by a commit and not synced")
-            self.expect(made.entry, f"O3: the directory of {made.path} is not synced")
-            for parent in made.path.parents:
-                if parent == segments:
-                    break
-                self.expect(self.directories.get(parent, True), f"O3: the entry of {parent} is not synced")
+        for segment in [segment for segment in self.unnamed if segment.parent.parent == root]:
+            if any(made.open for made in self.unnamed[segment]):
+                continue  # a merge that a checkpoint interrupts
+            for made in self.unnamed.pop(segment):
+                self.expect(made.synced_end == made.end, f"O3: {made.path} is named by a commit and not synced")
+                self.expect(made.entry, f"O3: the directory of {made.path} is not synced")
+                inside = made.path.parent
+                while inside != segment.parent:
+                    self.expect(inside not in self.loose[inside.parent], f"O3: the entry of {inside} is not synced")
+                    inside = inside.parent
 
     def _check_catalog_modes(self, root: Path) -> None:
         for path in root.glob("catalog-*"):
@@ -290,8 +297,13 @@ class OrderingDisk(PassingDisk):
         self._check_mode(root / names.LOCK)
 
 
-def _segment(segments: Path, path: Path) -> str:
-    return path.relative_to(segments).parts[0]
+def _segment(path: Path) -> Path | None:
+    """The segment directory that a path lies in."""
+    parts = path.parts
+    if names.SEGMENT_DIRECTORY not in parts:
+        return None
+    at = len(parts) - 1 - parts[::-1].index(names.SEGMENT_DIRECTORY)
+    return Path(*parts[: at + 2]) if len(parts) > at + 2 else None
 
 
 def _epoch(path: Path) -> int:

@@ -1,0 +1,149 @@
+"""Goal: a writer killed with SIGKILL, at any moment, has lost nothing that it acknowledged, and left no half batch.
+
+Method: a process writes batches made from a seed, one after the other, and tells each acknowledged one. It is killed at
+random moments, and kills itself at named points of the protocols, while two processes read. After every kill the
+database is opened and compared with the batches, byte for byte and by every way of reading; then the next process
+recovers it and goes on. VECDB_KILLS=200 is the full size.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vecdb
+from tests.crash.ledger import State, after, check_prefix, make_batch
+
+pytestmark = pytest.mark.crash
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("VECDB_KILLS", "14"))
+POINTS = [
+    "log:appended",
+    "checkpoint:frozen",
+    "checkpoint:written",
+    "merge:written",
+    "catalog:copied",
+    "checkpoint:committed",
+    "index:written",
+    "merge:committed",
+    "log:retire",
+    "catalog:renamed",
+    "log:synced",
+    "index:committed",
+    "log:rewritten",
+    "merge:removed",
+    "checkpoint:retired",
+    "log:acknowledged",
+]
+DEADLINE = 60.0  # seconds for one process to reach what it shall
+
+
+def start(module: str, *arguments: str, kill: str = "") -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "VECDB_KILL": kill or "never 0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"tests.crash.{module}", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+class Story:
+    """The batches so far: `number` are there for sure, and `state` is what they make."""
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path, self.random = path, random.Random(seed)
+        self.number, self.state = 0, State()
+
+    def kill_once(self, point: str | None) -> None:
+        kill = f"{point} {self.random.randint(1, 3)}" if point else ""
+        writer = start("writer", str(self.path), str(self.number), kill=kill)
+        acknowledged = self._run(writer, point)
+        self.compare(acknowledged)
+
+    def _run(self, writer: subprocess.Popen[bytes], point: str | None) -> int:
+        assert writer.stdout is not None
+        timer_end = time.monotonic() + DEADLINE
+        limit = self.random.randint(1, 120)  # batches after which a random kill comes
+        acknowledged = self.number
+        for line in writer.stdout:
+            if line.startswith(b"ack"):
+                acknowledged = int(line.split()[1]) + 1
+            if time.monotonic() > timer_end:
+                writer.kill()
+                raise AssertionError(f"the point {point!r} was not reached in {DEADLINE} s")
+            if point is None and acknowledged - self.number >= limit:
+                time.sleep(self.random.random() * 0.01)
+                writer.send_signal(signal.SIGKILL)
+                break
+        for line in writer.stdout:  # what it told before it died
+            if line.startswith(b"ack"):
+                acknowledged = int(line.split()[1]) + 1
+        assert writer.stderr is not None
+        errors = writer.stderr.read().decode()
+        assert writer.wait() == -signal.SIGKILL, errors
+        return acknowledged
+
+    def compare(self, acknowledged: int) -> None:
+        """The directory as the kill left it, through a reader; now and then a copy of it through a writer."""
+        states = [self.state]
+        for number in range(self.number, acknowledged + 1):
+            states.append(after(states[-1], make_batch(number)))
+        with vecdb.open(self.path, mode="r") as db:
+            there = check_prefix(db.get_collection("docs"), states, acknowledged - self.number)
+        if self.random.random() < 0.3:
+            copy = self.path.with_name("copy")
+            shutil.copytree(self.path, copy)
+            with vecdb.open(copy, maintenance="manual") as db:
+                assert check_prefix(db.get_collection("docs"), states, acknowledged - self.number) == there
+            shutil.rmtree(copy)
+        self.number, self.state = self.number + there, states[there]
+
+
+@pytest.fixture
+def story(place: Path) -> Iterator[Story]:
+    path = place / "db"
+    with vecdb.open(path) as db:
+        db.create_collection("docs", dim=8)
+    yield Story(path, 20_240)
+
+
+@pytest.mark.timeout(120 + 10 * KILLS)
+def test_killed_writers_lose_nothing(story: Story) -> None:
+    readers = [start("reader", str(story.path)) for _ in range(2)]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"open\n"
+        for number in range(KILLS):
+            point = POINTS[(number // 2) % len(POINTS)] if number % 2 else None
+            story.kill_once(point)
+        for reader in readers:
+            out, errors = reader.communicate(timeout=60)
+            assert reader.returncode == 0, errors.decode()
+            seen, looks = map(int, out.split())
+            assert 0 < seen <= story.number
+            assert looks > 1
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+    with vecdb.open(story.path) as db:
+        check_prefix(db.get_collection("docs"), [story.state], 0)
+        db.optimize()
+        check_prefix(db.get_collection("docs"), [story.state], 0)
+
+
+@pytest.mark.parametrize("point", POINTS if KILLS >= 50 else POINTS[1:13:3])
+def test_kill_at_a_named_point_of_a_young_database(story: Story, point: str) -> None:
+    if point == "log:rewritten":
+        story.kill_once(None)
+    story.kill_once(point)
+    story.kill_once(None)
