@@ -125,10 +125,17 @@ class Collection:
         )
 
     def explain(
-        self, query: Any, k: int = 10, where: Where = None, *, field: str | None = None, exact: bool = False
+        self,
+        query: Any,
+        k: int = 10,
+        where: Where = None,
+        *,
+        field: str | None = None,
+        ef: int | None = None,
+        exact: bool = False,
     ) -> Explanation:
         """How `search` would answer: the plan of every segment, with its reason and the costs of the others."""
-        return calls.explain(self._engine, self._state, query, k, where, calls.Wish(field=field, exact=exact))
+        return calls.explain(self._engine, self._state, query, k, where, calls.Wish(field, ef, exact=exact))
 
     def get(
         self,
