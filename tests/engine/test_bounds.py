@@ -6,7 +6,6 @@ ones that would need millions of records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ class Moved:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moved]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Moved:
     usual, clock = registry.DEFAULT_SEAMS, Moved()
     monkeypatch.setattr(registry, "DEFAULT_SEAMS", type(usual)(usual.disk, clock, usual.random))
     monkeypatch.setattr(policy, "FREE_BYTES_MIN", 1 << 18)
-    yield clock
+    return clock
 
 
 def tend(db: vecdb.Database) -> list[str]:

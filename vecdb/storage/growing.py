@@ -77,12 +77,12 @@ class GrowingField:
 
 
 def inverse_norms(values: F32) -> F32:
-    """1 / |row| and 0 for a zero row; in float64, because squares of float32 overflow."""
+    """1 / |row| and 0 for a zero row; in float64, because squares of float32 overflow. At most the largest float32."""
     wide = np.einsum("ij,ij->i", values, values, dtype=np.float64)
     with np.errstate(divide="ignore"):
         inverse = 1.0 / np.sqrt(wide)
     inverse[wide == 0] = 0
-    narrow: F32 = inverse.astype(np.float32)
+    narrow: F32 = np.minimum(inverse, np.finfo(np.float32).max).astype(np.float32)
     return narrow
 
 
