@@ -40,7 +40,7 @@ def main() -> None:
             looks += 1
             if looks % 8 == 0:
                 check_consistent(docs, known, queries=1)
-            time.sleep(0.01)
+            time.sleep(0.1)  # leaves the processors to the writer
     print(number, looks)
 
 

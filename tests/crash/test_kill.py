@@ -44,7 +44,7 @@ POINTS = [
     "checkpoint:retired",
     "log:acknowledged",
 ]
-DEADLINE = 60.0  # seconds for one process to reach what it shall
+DEADLINE = 20.0  # seconds for one process to reach what it shall
 
 
 def start(module: str, *arguments: str, kill: str = "") -> subprocess.Popen[bytes]:
@@ -71,7 +71,7 @@ class Story:
     def _run(self, writer: subprocess.Popen[bytes], point: str | None) -> int:
         assert writer.stdout is not None
         timer_end = time.monotonic() + DEADLINE
-        limit = self.random.randint(1, 120)  # batches after which a random kill comes
+        limit = self.random.randint(1, 60)  # batches after which a random kill comes
         acknowledged = self.number
         for line in writer.stdout:
             if line.startswith(b"ack"):

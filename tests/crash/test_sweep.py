@@ -22,7 +22,9 @@ from vecdb.engine import build, maintain, registry
 from vecdb.files.disk import Bytes, Disk, File
 
 pytestmark = pytest.mark.crash
-EVERY = 1 if os.environ.get("VECDB_SWEEP") == "full" else 8  # of the calls, shifted so that all kinds are met
+FULL = os.environ.get("VECDB_SWEEP") == "full"
+EVERY = 1 if FULL else 40  # of the calls of one kind
+POINTS = 10_000 if FULL else 2  # looks at one named point
 BATCHES = [make_batch(seed, ids=90, rows=30) for seed in range(14)]
 STATES = states_of(BATCHES)
 
@@ -99,8 +101,8 @@ class Sweep:
         copies.mkdir()
 
     def look(self, what: str) -> None:
-        self.seen[what] = self.seen.get(what, 0) + 1
-        if self.seen[what] % EVERY != 1 % EVERY and ":" not in what:
+        self.seen[what] = seen = self.seen.get(what, 0) + 1
+        if seen > POINTS if ":" in what else seen % EVERY != 1 % EVERY:
             return
         target = self.copies / str(len(self.moments))
         shutil.copytree(self.path, target)

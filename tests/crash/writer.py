@@ -13,6 +13,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import vecdb
@@ -23,7 +24,8 @@ from vecdb.engine import build, maintain, policy, registry
 LIMITS = {
     "LOG_TRIGGER": 12_000,  # bytes, about five batches
     "SMALL_ROWS": 300,
-    "FREE_BYTES_MIN": 100_000,
+    "FREE_BYTES_MIN": 20_000,
+    "FREE_SHARE": 0.1,
     "CLOSE_CHANGES": 1,
 }
 
@@ -60,6 +62,8 @@ def main() -> None:
         for number in itertools.count(first):
             write(docs, make_batch(number))
             os.write(1, b"ack %d\n" % number)
+            if number % 8 == 0:
+                time.sleep(0.02)  # maintenance gets to its last duties
             if codes and number % 10 == 0:
                 docs.set_index(vecdb.Flat(bits=8 if number % 20 else 2))
             if disk.inner.violations:  # type: ignore[attr-defined]

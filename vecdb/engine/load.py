@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.engine.slots import IndexSlot, check_index_files
+from vecdb.engine.slots import IndexSlot, check_index_arrays
 from vecdb.engine.state import CollectionState, Engine, IndexPlace, log
 from vecdb.engine.view import FieldView, Segment, View
 from vecdb.errors import Corrupted
@@ -106,7 +106,7 @@ def open_slot(
         field.matrix,
         arrays,
         lambda error: set_aside(engine, place, error),
-        lambda: check_index_files(disk, directory, number, index.number, files),
+        lambda: check_index_arrays(directory, number, index.number, files, arrays),
     )
 
 

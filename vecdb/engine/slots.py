@@ -8,8 +8,7 @@ from pathlib import Path
 
 from vecdb.errors import Corrupted
 from vecdb.files import names
-from vecdb.files.arrays import verify_array
-from vecdb.files.disk import Disk
+from vecdb.files.arrays import verify_open
 from vecdb.index.base import Index, load_kind
 from vecdb.options import index_from_dict
 from vecdb.storage.schema import IndexEntry
@@ -82,9 +81,9 @@ class IndexSlot:
         self.set_aside(error)
 
 
-def check_index_files(disk: Disk, directory: Path, field: int, index: int, files: Files) -> None:
-    """Every byte of an index's files against the catalog. Corrupted names the block."""
+def check_index_arrays(directory: Path, field: int, index: int, files: Files, arrays: Mapping[str, AnyArray]) -> None:
+    """Every byte of an index's mapped files against the catalog. Corrupted names the block."""
     place = names.index_directory(field, index).as_posix() + "/"
     for path, entry in files.items():
         if path.startswith(place):
-            verify_array(disk, directory / path, entry)
+            verify_open(directory / path, arrays[path[len(place) : -len(".npy")]], entry)

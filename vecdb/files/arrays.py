@@ -147,6 +147,18 @@ def open_array(disk: Disk, path: Path, entry: ArrayEntry) -> AnyArray:
     return np.frombuffer(data, entry.dtype, count, len(header)).reshape(entry.shape)
 
 
+def verify_open(path: Path, array: AnyArray, entry: ArrayEntry) -> None:
+    """As `verify_array`, through the map that `open_array` returned: the file may have lost its name since."""
+    header = header_bytes(entry.dtype, entry.shape)
+    data = memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
+    start, crc = 0, zlib.crc32(header)
+    end = CHECKSUM_BLOCK - len(header)
+    for i, expected in enumerate(np.frombuffer(entry.crcs, "<u4").tolist()):
+        if zlib.crc32(data[start:end], crc) != expected:
+            raise Corrupted(path, i * CHECKSUM_BLOCK, "the checksum of a block does not match")
+        start, end, crc = end, end + CHECKSUM_BLOCK, 0
+
+
 def verify_array(disk: Disk, path: Path, entry: ArrayEntry) -> None:
     """Every byte of the file against its block checksums. Corrupted names the first bad block."""
     file = disk.open(path)
