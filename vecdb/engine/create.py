@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vecdb.errors import InvalidInput
 from vecdb.files import names
-from vecdb.files.disk import remove_tree, write_file
+from vecdb.files.disk import Disk, remove_tree, write_file
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import create_catalog
 from vecdb.storage.schema import Superblock, new_uuid
@@ -15,6 +15,8 @@ from vecdb.storage.schema import Superblock, new_uuid
 def prepare_directory(seams: Seams, path: Path) -> None:
     """The directory of a database that is about to be created or opened for writing."""
     if path.is_dir():
+        if seams.disk.size(path / names.SUPERBLOCK) is None:
+            _check_unused(seams.disk, path)
         return
     if path.exists() or path.is_symlink():
         raise InvalidInput(f"{path} is not a directory; give the path of a database, or of one to be created")
@@ -24,17 +26,27 @@ def prepare_directory(seams: Seams, path: Path) -> None:
     seams.disk.sync_directory(path.parent)
 
 
+def _check_unused(disk: Disk, path: Path) -> None:
+    """InvalidInput unless there is nothing but what a creation that never finished leaves: no log, no segment."""
+    for name in disk.list(path):
+        if name in (names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY) and (path / name).is_dir():
+            held = [f"{name}/{entry}" for entry in disk.list(path / name)]
+        elif name in (names.LOCK, names.SUPERBLOCK + names.TEMPORARY) or names.catalog_generation(name) is not None:
+            held = []
+        else:
+            held = [name]
+        if held:
+            raise InvalidInput(
+                f"{path} has no {names.SUPERBLOCK} file, so it is no vecdb database, but it holds {held[0]!r}; "
+                f"choose an empty or a new directory, or put the {names.SUPERBLOCK} file back if it was lost"
+            )
+
+
 def create_database(seams: Seams, path: Path) -> None:
     """A new, empty database in `path`. Held: the writer's lock. What an earlier attempt left is removed."""
     disk = seams.disk
-    ours = {names.LOCK, names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY, names.SUPERBLOCK + names.TEMPORARY}
-    found = disk.list(path)
-    strange = [name for name in found if name not in ours and names.catalog_generation(name) is None]
-    if strange:
-        raise InvalidInput(
-            f"{path} holds no vecdb database, but {strange[0]!r} and other files; choose an empty or a new directory"
-        )
-    for name in found:
+    _check_unused(disk, path)
+    for name in disk.list(path):
         if name != names.LOCK:
             remove_tree(disk, path / name)
     create_catalog(seams, path)
