@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,11 +107,11 @@ class Story:
 
 
 @pytest.fixture
-def story(place: Path) -> Iterator[Story]:
+def story(place: Path) -> Story:
     path = place / "db"
     with vecdb.open(path) as db:
         db.create_collection("docs", dim=8)
-    yield Story(path, 20_240)
+    return Story(path, 20_240)
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)

@@ -157,7 +157,7 @@ def check_moment(copy: Path, acknowledged: int) -> None:
 
 def check_no_leftovers(path: Path) -> None:
     """Everything that is there is named by the catalog, or is the log."""
-    assert not [found for found in path.rglob("*.tmp")]
+    assert not list(path.rglob("*.tmp"))
     assert len(list(path.glob("catalog-*"))) == 1
     with vecdb.open(path, maintenance="manual") as db:
         named = {segment.name for c in db.stats().collections.values() for segment in c.segments}
@@ -219,4 +219,3 @@ def test_death_during_recovery(
 def test_states_differ() -> None:
     """The oracle can tell the batches apart."""
     assert len({tuple(sorted(map(str, state.items()))) for state in STATES}) == len(STATES)
-

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.commit import flush_pending
-from vecdb.engine.interrupts import held_interrupts, taking_over
+from vecdb.engine.interrupts import held_interrupts, naming, taking_over
 from vecdb.engine.load import open_slot, segment_files
 from vecdb.engine.schema import change_catalog
 from vecdb.engine.state import CollectionState, Engine
@@ -135,11 +136,21 @@ def complete(engine: Engine, missing: Missing, progress: Progress) -> None:
     kept = tuple(index for index in changed.indexes if index.kind not in missing.drop)
     changed = replace(changed, indexes=kept)
     with engine.catalog_lock, held_interrupts():
-        change_catalog(engine, lambda writer: _commit(writer, collection, storage, changed, files))
+        with naming(engine, _new_directories(engine, collection, storage, field.entry, changed)):
+            change_catalog(engine, lambda writer: _commit(writer, collection, storage, changed, files))
         engine.seams.disk.reach("index:committed")
         with taking_over(engine):
             _install(engine, missing.state, storage, changed)
     _remove_old(engine, collection, storage, field.entry, changed)
+
+
+def _new_directories(
+    engine: Engine, collection: int, storage: Sealed, before: FieldEntry, after: FieldEntry
+) -> list[Path]:
+    old = {index.number for index in before.indexes}
+    directory = engine.segment_directory(collection, storage.entry.number)
+    new = [index.number for index in after.indexes if index.number not in old]
+    return [directory / names.index_directory(before.number, number) for number in new]
 
 
 def _commit(writer: Writer, collection: int, storage: Sealed, field: FieldEntry, files: Files) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
 from vecdb.engine.commit import flush_pending
 from vecdb.engine.freeze import freeze
-from vecdb.engine.interrupts import held_interrupts, taking_over
+from vecdb.engine.interrupts import held_interrupts, naming, taking_over
 from vecdb.engine.load import load_segment
 from vecdb.engine.schema import change_catalog, stored_collection
 from vecdb.engine.state import CollectionState, Engine, Frozen
@@ -68,6 +69,11 @@ class SealedDraft:
     files: Files
     paths: tuple[str, ...]
 
+    def directory(self, engine: Engine) -> Path:
+        """Where the files are; a segment of no rows has none."""
+        number = 0 if self.entry is None else self.entry.number
+        return engine.segment_directory(self.state.meta.number, number)
+
 
 def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
     """Seals what is frozen, or freezes first. False when there is nothing to seal. Held: maintenance_lock.
@@ -80,10 +86,11 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
                 return False
     frozen = engine.frozen[0]
     drafts = [_seal(engine, number, growing, codes) for number, growing in frozen.growings.items()]
-    drafts = [draft for draft in drafts if not draft.state.dropped]
     engine.seams.disk.reach("checkpoint:written", frozen.lsn)
     with engine.catalog_lock, held_interrupts():
-        change_catalog(engine, lambda writer: _commit(engine, writer, frozen, drafts))
+        drafts = [draft for draft in drafts if not draft.state.dropped]
+        with naming(engine, [draft.directory(engine) for draft in drafts]):
+            change_catalog(engine, lambda writer: _commit(engine, writer, frozen, drafts))
         engine.seams.disk.reach("checkpoint:committed", frozen.lsn)
         with taking_over(engine):
             _install(engine, frozen, drafts)

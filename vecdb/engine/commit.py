@@ -135,5 +135,8 @@ def sync_log(engine: Engine) -> None:
     assert engine.wal is not None
     with engine.sync_lock:
         flush_pending(engine)
+        with engine.append_lock:
+            if engine.doubtful:
+                settle_doubtful_log(engine)
         engine.wal.sync()
         engine.seams.disk.reach("log:synced", engine.published_lsn)

@@ -15,7 +15,7 @@ from vecdb.engine.recover import follow
 from vecdb.engine.registry import acquire, release
 from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
-from vecdb.errors import Closed, InvalidInput
+from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
 from vecdb.options import DatabaseOptions, VectorField, parse_metric
 
 __all__ = ["release"]
@@ -60,7 +60,14 @@ def create_collection(engine: Engine, name: Any, dim: Any, metric: Any, index: A
 
 
 def get_collection(engine: Engine, name: Any) -> CollectionState:
-    return collection_of(engine, engine.number_of(schema.check_name(name)))
+    number = engine.number_of(schema.check_name(name))
+    if engine.writable or number in engine.collections:
+        return collection_of(engine, number)
+    try:
+        return collection_of(engine, number)
+    except (Corrupted, StorageFailed):  # the writer moved on, and removed what this reader's picture names
+        follow(engine)
+        return collection_of(engine, engine.number_of(name))
 
 
 def get_or_create_collection(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from vecdb.errors import Poisoned
+from vecdb.files.disk import remove_tree
 
 if TYPE_CHECKING:
     from vecdb.engine.state import Engine
@@ -41,6 +43,18 @@ def poisoning(engine: Engine) -> Iterator[None]:
         yield
     except Poisoned as error:
         engine.poison(error.cause)
+        raise
+
+
+@contextmanager
+def naming(engine: Engine, directories: Sequence[Path]) -> Iterator[None]:
+    """Around the commit that names new directories: when it fails, and nothing of it happened, they go."""
+    try:
+        yield
+    except BaseException:
+        if not engine.poisoned:
+            for directory in directories:
+                remove_tree(engine.seams.disk, directory)
         raise
 
 

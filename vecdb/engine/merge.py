@@ -16,7 +16,7 @@ from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
 from vecdb.engine.checkpoint import BLOCK_ROWS, carry_deletions, put_deletion_chunk, put_segment
 from vecdb.engine.commit import flush_pending
-from vecdb.engine.interrupts import held_interrupts, taking_over
+from vecdb.engine.interrupts import held_interrupts, naming, taking_over
 from vecdb.engine.load import committed_deletions, load_segment
 from vecdb.engine.schema import change_catalog, stored_collection
 from vecdb.engine.state import CollectionState, Engine
@@ -44,8 +44,12 @@ def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], pr
     sources = [_source(engine, state, storage) for storage in storages]
     entry, files = _write(engine, state, sources, progress)
     engine.seams.disk.reach("merge:written")
+    made = [] if entry is None else [engine.segment_directory(state.meta.number, entry.number)]
     with engine.catalog_lock, held_interrupts():
-        change_catalog(engine, lambda writer: _commit(engine, writer, state, sources, entry, files))
+        if state.dropped:
+            return  # the purge of the collection removes what was written
+        with naming(engine, made):
+            change_catalog(engine, lambda writer: _commit(engine, writer, state, sources, entry, files))
         engine.seams.disk.reach("merge:committed")
         with taking_over(engine):
             new = None if entry is None else load_segment(engine, state.meta, entry, engine.snapshot)

@@ -13,8 +13,9 @@ from pathlib import Path
 from vecdb.engine.allow import FilterCache
 from vecdb.engine.maintain import Scheduler, close_checkpoint
 from vecdb.engine.recover import open_reader, open_writer
-from vecdb.engine.state import Engine, ReadOnlyHandle
-from vecdb.errors import InvalidInput
+from vecdb.engine.rewrite import settle_doubtful_log
+from vecdb.engine.state import Engine, ReadOnlyHandle, log
+from vecdb.errors import InvalidInput, StorageFailed
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
 
@@ -93,14 +94,29 @@ def shut(engine: Engine, *, seal: bool) -> None:
     try:
         if engine.writable and not engine.poisoned and not engine.forked:
             if seal:
-                close_checkpoint(engine)
+                _seal(engine)
             with engine.both_locks():
-                clean = not engine.doubtful
+                if engine.doubtful:
+                    _settle(engine)
                 if engine.wal is not None:
-                    engine.wal.close(clean=clean)
+                    engine.wal.close(clean=not engine.doubtful)
                 engine.closed = True
     finally:
         _let_go(engine)
+
+
+def _seal(engine: Engine) -> None:
+    try:
+        close_checkpoint(engine)
+    except StorageFailed as error:
+        log.warning("close() could not seal new records, the log keeps them: %s", error)
+
+
+def _settle(engine: Engine) -> None:
+    try:
+        settle_doubtful_log(engine)
+    except StorageFailed as error:
+        log.warning("the log of an earlier process could not be written anew, the next open tries again: %s", error)
 
 
 def _let_go(engine: Engine) -> None:

@@ -9,6 +9,8 @@ from vecdb.engine.state import Engine
 from vecdb.files.disk import Bytes
 from vecdb.storage.wal_scan import scan
 
+FILES_MAX = 32  # every opening that writes starts a file; so many that no checkpoint took are written as one
+
 
 def settle_doubtful_log(engine: Engine) -> None:
     """Gives the log a file that may be written to. Held: append_lock."""
@@ -18,7 +20,7 @@ def settle_doubtful_log(engine: Engine) -> None:
         return
     if not wal.files and not engine.doubtful:
         wal.start(engine.last_lsn + 1)
-    elif engine.doubtful:
+    elif engine.doubtful or len(wal.files) >= FILES_MAX:
         first = engine.state.applied_lsn + 1
         tail = scan(engine.seams.disk, engine.wal_directory, engine.superblock.uuid, engine.state.applied_lsn)
         wal.rewrite(first, ((b.lsn, b.time_ns, list[Bytes]([b.payload])) for b in tail.batches))

@@ -8,6 +8,7 @@ LMDB is opened fully synchronous, without a writable map. It never shrinks, and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -28,6 +29,7 @@ MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
 DATA = "data.mdb"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Reader(Protocol):
@@ -138,6 +140,8 @@ class LmdbCatalog:
         """One durable transaction. Inside, any exception aborts it; an error of the commit itself is Poisoned."""
         try:
             transaction = self.current.environment.begin(write=True)
+        except lmdb.PanicError as error:
+            raise Poisoned(f"the catalog stopped after a failed write ({error})") from error
         except lmdb.Error as error:
             raise _translate(error, "cannot begin a catalog transaction") from error
         try:
@@ -155,9 +159,10 @@ class LmdbCatalog:
             transaction.commit()
         except lmdb.MapFullError as error:
             raise MapFull from error
-        except lmdb.DiskError as error:
-            raise _translate(error, "cannot commit to the catalog") from error
         except lmdb.Error as error:
+            failed = _translate(error, "cannot commit to the catalog")
+            if failed.errno in NO_ROOM:  # refused while data pages were written, before any meta page was
+                raise failed from error
             raise Poisoned(f"a catalog commit ended in an unknown state ({error})") from error
 
     def compact(self) -> None:
@@ -168,19 +173,41 @@ class LmdbCatalog:
         remove_tree(disk, temporary)
         disk.make_directory(temporary)
         try:
-            old.environment.copy(str(temporary), compact=True)
-        except lmdb.Error as error:
+            self._copy(temporary)
+            disk.rename(temporary, target)
+        except BaseException:
             remove_tree(disk, temporary)
+            raise
+        try:
+            disk.sync_directory(self.directory)
+            disk.reach("catalog:renamed")
+            current = self._open(self.number + 1)
+        except BaseException as error:
+            self._take_back(target, temporary, error)
+            raise
+        self.current, self.number = current, self.number + 1
+        old.leave(catalog=True)
+        with contextlib.suppress(StorageFailed):  # the next open sweeps it
+            remove_tree(disk, old.path)
+            disk.sync_directory(self.directory)
+
+    def _copy(self, temporary: Path) -> None:
+        try:
+            self.current.environment.copy(str(temporary), compact=True)
+        except lmdb.Error as error:
             raise _translate(error, "cannot copy the catalog") from error
         self._sync_copy(temporary)
-        disk.reach("catalog:copied")
-        disk.rename(temporary, target)
-        disk.sync_directory(self.directory)
-        disk.reach("catalog:renamed")
-        self.current, self.number = self._open(self.number + 1), self.number + 1
-        old.leave(catalog=True)
-        remove_tree(disk, old.path)
-        disk.sync_directory(self.directory)
+        self.seams.disk.reach("catalog:copied")
+
+    def _take_back(self, target: Path, temporary: Path, error: BaseException) -> None:
+        """A copy that is not gone on with must not be there at the next open, which takes the newest."""
+        try:
+            self.seams.disk.rename(target, temporary)
+            self.seams.disk.sync_directory(self.directory)
+        except StorageFailed as second:
+            raise Poisoned(f"a copy of the catalog could neither be opened nor removed ({error}; {second})") from error
+        with contextlib.suppress(StorageFailed):  # the next compaction or open sweeps it
+            remove_tree(self.seams.disk, temporary)
 
     def _sync_copy(self, path: Path) -> None:
         # LMDB neither syncs its copy nor asks for our mode.
