@@ -8,7 +8,6 @@ LMDB is opened fully synchronous, without a writable map. It never shrinks, and 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -29,7 +28,6 @@ MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
 DATA = "data.mdb"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Reader(Protocol):
@@ -155,15 +153,23 @@ class LmdbCatalog:
         except BaseException:
             transaction.abort()
             raise
+        before = self.current.environment.info()["last_txnid"]
         try:
             transaction.commit()
         except lmdb.MapFullError as error:
             raise MapFull from error
         except lmdb.Error as error:
-            failed = _translate(error, "cannot commit to the catalog")
-            if failed.errno in NO_ROOM:  # refused while data pages were written, before any meta page was
-                raise failed from error
+            if self._unchanged(before):
+                raise _translate(error, "cannot commit to the catalog") from error
             raise Poisoned(f"a catalog commit ended in an unknown state ({error})") from error
+
+    def _unchanged(self, last_transaction: int) -> bool:
+        """Whether a failed commit left the old picture. LMDB refuses every use after a failed write of a meta page."""
+        try:
+            self.current.environment.begin().abort()
+        except lmdb.Error:
+            return False
+        return bool(self.current.environment.info()["last_txnid"] == last_transaction)
 
     def compact(self) -> None:
         """Copies the live pages to the next generation and goes on there. The old one serves its snapshots."""
