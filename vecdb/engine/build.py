@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import FieldView, Segment
 from vecdb.files import names
 from vecdb.files.disk import remove_tree
+from vecdb.files.priority import lower_priority
 from vecdb.index.base import Index, load_kind
 from vecdb.options import HNSW, Flat, IndexOptions
 from vecdb.storage.catalog import Table, Writer
@@ -63,9 +66,23 @@ def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, file
 
 
 def build_index(engine: Engine, field: SealedField, options: IndexOptions, progress: Progress | None) -> Index:
+    """Builds on a thread of low priority, for searches share the processors. `progress` is called on that thread."""
     engine.kernels.wait()
-    kind = load_kind(options.kind)
-    return kind.build(field.matrix, options, seed=SEED, threads=engine.kernels.threads, progress=progress)
+    build, cancelled = load_kind(options.kind).build, threading.Event()
+
+    def checked(done: int, total: int) -> None:
+        if cancelled.is_set():
+            raise InterruptedError("the build was given up")
+        if progress is not None:
+            progress(done, total)
+
+    threads = engine.kernels.threads
+    with ThreadPoolExecutor(1, thread_name_prefix="vecdb-build", initializer=lower_priority) as pool:
+        try:
+            return pool.submit(build, field.matrix, options, seed=SEED, threads=threads, progress=checked).result()
+        except BaseException:
+            cancelled.set()
+            raise
 
 
 def store_index(
