@@ -10,6 +10,7 @@ import numpy as np
 
 from vecdb.engine.kernels import Kernels
 from vecdb.engine.view import FieldView, Segment
+from vecdb.errors import Closed
 from vecdb.filter.expression import Node
 from vecdb.index.base import Index
 from vecdb.index.growing import GrowingFlat
@@ -156,7 +157,11 @@ def _spread(search: Callable[[F32], Found], queries: F32, threads: int, executor
     parts = min(threads, len(queries) // PARALLEL_QUERIES)
     if parts < 2 or executor is None:
         return search(queries)
-    found = list(executor.map(search, np.array_split(queries, parts)))
+    try:
+        running = executor.map(search, np.array_split(queries, parts))
+    except RuntimeError as error:  # it was shut down: another thread closed the database meanwhile
+        raise Closed("the database was closed; open it again") from error
+    found = list(running)
     return np.concatenate([rows for rows, _ in found]), np.concatenate([distances for _, distances in found])
 
 
