@@ -85,7 +85,8 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
             if not freeze(engine):
                 return False
     frozen = engine.frozen[0]
-    drafts = [_seal(engine, number, growing, codes) for number, growing in frozen.growings.items()]
+    sealing = [(engine.collections.get(number), growing) for number, growing in list(frozen.growings.items())]
+    drafts = [_seal(engine, state, growing, codes) for state, growing in sealing if state is not None]
     engine.seams.disk.reach("checkpoint:written", frozen.lsn)
     with engine.catalog_lock, held_interrupts():
         drafts = [draft for draft in drafts if not draft.state.dropped]
@@ -102,8 +103,8 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
 
 
 # ---- C2-C4 ----------------------------------------------------------------------------------------------------------
-def _seal(engine: Engine, number: int, growing: Growing, codes: bool) -> SealedDraft:
-    state = engine.collections[number]
+def _seal(engine: Engine, state: CollectionState, growing: Growing, codes: bool) -> SealedDraft:
+    number = state.meta.number
     ended = growing.rows_of_sequences(_ended(growing))
     alive = np.ones(growing.rows, np.bool_)
     alive[ended[ended >= 0]] = False

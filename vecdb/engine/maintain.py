@@ -151,7 +151,7 @@ def close_checkpoint(engine: Engine) -> None:
     with engine.maintenance_lock:
         changes = sum(
             state.growing.rows + sum(len(d.sequences) for d in state.growing.deletions)
-            for state in engine.collections.values()
+            for state in list(engine.collections.values())
             if state.growing is not None
         )
         while engine.frozen or changes >= policy.CLOSE_CHANGES:
