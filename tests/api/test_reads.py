@@ -328,6 +328,11 @@ def test_set_index_builds_while_the_old_one_serves(db: vecdb.Database) -> None:
     assert docs.search(vectors[5], 10, ef=400).ids.tolist() == wanted
     while db.maintain() is not None:
         pass
+    docs.set_index(vecdb.HNSW(m=12))
+    assert docs.stats().unindexed == 1200
+    assert docs.search(vectors[5], 10, ef=400).ids.tolist() == wanted
+    db.optimize()
+    assert docs.stats().unindexed == 0
     docs.set_index("flat")
     while db.maintain() is not None:
         pass

@@ -8,6 +8,7 @@ import threading
 import uuid
 import zoneinfo
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -348,6 +349,20 @@ def test_the_first_vectors_decide_the_dimension(db: vecdb.Database) -> None:
     with pytest.raises(vecdb.InvalidInput, match="must have 5 dimensions, not 4"):
         docs.search([1, 2, 3, 4])
     assert docs.search([1, 0, 0, 0, 0]).ids.tolist() == ["none"]
+
+
+@pytest.mark.parametrize("conflict", ["error", "skip"])
+def test_vectors_that_are_not_written_decide_no_dimension(db: vecdb.Database, conflict: Any) -> None:
+    docs = db.create_collection("free")
+    docs.add(["a"])
+    if conflict == "error":
+        with pytest.raises(vecdb.AlreadyExists):
+            docs.add(["a"], [A])
+    else:
+        assert docs.add(["a"], [A], on_conflict=conflict) == []
+    assert docs.info()["fields"]["vector"]["dim"] is None
+    assert docs.add(["b"], [[1, 2]], on_conflict=conflict) == ["b"]
+    assert docs.info()["fields"]["vector"]["dim"] == 2
 
 
 def test_a_decided_dimension_survives_reopening(path: Path) -> None:

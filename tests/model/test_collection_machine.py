@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import vecdb
 from tests.oracles_api import Book
+from vecdb.engine.checkpoint import checkpoint
 
 DIM = 3
 FILTERS: list[tuple[dict[str, Any], Any]] = [
@@ -166,6 +167,14 @@ class CollectionMachine(RuleBasedStateMachine):
         self.db.maintain()
 
     @rule()
+    def seal(self) -> None:
+        """What maintenance does when the growing segment is full: the next steps find segments to merge."""
+        engine = self.db._engine
+        assert engine is not None
+        with engine.maintenance_lock:
+            checkpoint(engine)
+
+    @rule()
     def optimize(self) -> None:
         self.docs.optimize()
         assert self.docs.stats().growing_rows == 0
@@ -226,8 +235,8 @@ class CollectionMachine(RuleBasedStateMachine):
 
 
 CollectionMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("VECDB_MODEL_EXAMPLES", "30")),
-    stateful_step_count=int(os.environ.get("VECDB_MODEL_STEPS", "25")),
+    max_examples=int(os.environ.get("VECDB_MODEL_EXAMPLES", "60")),
+    stateful_step_count=int(os.environ.get("VECDB_MODEL_STEPS", "30")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

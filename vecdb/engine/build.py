@@ -116,6 +116,15 @@ class Missing:
     drop: tuple[str, ...]
 
 
+def lacks(meta: FieldMeta, field: FieldView) -> IndexOptions | None:
+    """The first index that the field should have and has not, or has with other options or damaged."""
+    for options in wanted_options(meta, field.matrix.rows, field.matrix.dim):
+        slot = (field.indexes or {}).get(options.kind)
+        if slot is None or slot.damaged or dict(slot.entry.options) != asdict(options):
+            return options
+    return None
+
+
 def find_missing(state: CollectionState) -> Missing | None:
     for segment in state.view.segments:
         if not isinstance(segment.storage, Sealed):
@@ -129,13 +138,11 @@ def find_missing(state: CollectionState) -> Missing | None:
 
 def _missing_in(state: CollectionState, segment: Segment, number: int, field: FieldView) -> Missing | None:
     meta = next(f for f in state.meta.fields if f.number == number)
-    wanted = wanted_options(meta, field.matrix.rows, field.matrix.dim)
-    slots = field.indexes or {}
-    for options in wanted:
-        slot = slots.get(options.kind)
-        if slot is None or slot.damaged or dict(slot.entry.options) != asdict(options):
-            return Missing(state, segment, number, options, ())
-    surplus = tuple(kind for kind in slots if kind not in {options.kind for options in wanted})
+    options = lacks(meta, field)
+    if options is not None:
+        return Missing(state, segment, number, options, ())
+    wanted = {options.kind for options in wanted_options(meta, field.matrix.rows, field.matrix.dim)}
+    surplus = tuple(kind for kind in field.indexes or {} if kind not in wanted)
     return Missing(state, segment, number, None, surplus) if surplus else None
 
 

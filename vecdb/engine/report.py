@@ -90,7 +90,7 @@ def field_info(field: FieldMeta) -> dict[str, Any]:
 
 
 def collection_stats(engine: Engine, state: CollectionState) -> CollectionStats:
-    from vecdb.engine.build import wanted_options
+    from vecdb.engine.build import lacks
 
     engine.check_open()
     view = state.view
@@ -99,9 +99,7 @@ def collection_stats(engine: Engine, state: CollectionState) -> CollectionStats:
     for segment in sealed:
         for number, field in segment.fields.items():
             meta = next(f for f in view.meta.fields if f.number == number)
-            kinds = {options.kind for options in wanted_options(meta, field.matrix.rows, field.matrix.dim)}
-            if not kinds <= set(field.indexes or {}):
-                unindexed += field.matrix.rows
+            unindexed += field.matrix.rows if lacks(meta, field) is not None else 0
     segments = tuple(_segment_stats(engine, state, segment) for segment in sealed)
     growing = sum(segment.rows for segment in view.segments if not isinstance(segment.storage, Sealed))
     return CollectionStats(view.records, segments, growing, unindexed, sum(s.bytes for s in segments))

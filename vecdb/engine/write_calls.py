@@ -18,7 +18,8 @@ CONFLICTS = ("error", "skip", "replace")
 
 
 def upsert(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> list[Any]:
-    records = _checked(engine, state, ids, vectors, payloads)
+    records, decided = _checked(engine, state, ids, vectors, payloads)
+    _fix_dims(engine, state, decided)
     write(engine, state, len(records.keys), lambda current: resolve.resolve_upsert(current, records))
     return records.ids
 
@@ -28,7 +29,12 @@ def add(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads
         raise InvalidInput(f"on_conflict must be one of {', '.join(CONFLICTS)}; not {on_conflict!r}")
     if on_conflict == "replace":
         return upsert(engine, state, ids, vectors, payloads)
-    records = _checked(engine, state, ids, vectors, payloads)
+    records, decided = _checked(engine, state, ids, vectors, payloads)
+    if decided:
+        part, _ = resolve.resolve_add(state, records, on_conflict)  # records that are not written decide nothing
+        if part is None:
+            return []
+        _fix_dims(engine, state, decided)
     written: list[int] = []
 
     def decide(current: CollectionState) -> Any:
@@ -40,11 +46,11 @@ def add(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads
     return [records.ids[i] for i in written]
 
 
-def _checked(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> intake.Intake:
+def _checked(
+    engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any
+) -> tuple[intake.Intake, list[tuple[FieldMeta, int]]]:
     writable(engine, state)
-    records, decided = intake.check_records(engine.seams, state.meta, ids, vectors, payloads)
-    _fix_dims(engine, state, decided)
-    return records
+    return intake.check_records(engine.seams, state.meta, ids, vectors, payloads)
 
 
 def _fix_dims(engine: Engine, state: CollectionState, decided: Sequence[tuple[FieldMeta, int]]) -> None:
