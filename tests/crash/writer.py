@@ -66,6 +66,7 @@ def main() -> None:
                 time.sleep(0.02)  # maintenance gets to its last duties
             if codes and number % 10 == 0:
                 docs.set_index(vecdb.Flat(bits=8 if number % 20 else 2))
+                db.optimize()
             if disk.inner.violations:  # type: ignore[attr-defined]
                 raise SystemExit(f"order: {disk.inner.violations}")  # type: ignore[attr-defined]
 
