@@ -378,3 +378,41 @@ def test_handles_travel_to_other_processes_read_only(path: Path) -> None:
             [sys.executable, "-c", UNPICKLE], input=pickle.dumps(docs), capture_output=True, check=True
         )
     assert done.stdout.decode().split("\n") == ["1 {'n': 1}", "ReadOnly", ""]
+
+
+FORK = """
+import os, sys, vecdb
+db = vecdb.open(sys.argv[1], sync="none")
+docs = db.create_collection("docs", dim=3)
+docs.upsert([1], [[1, 0, 0]])
+hits = docs.search([1, 0, 0])
+child = os.fork()
+if child == 0:
+    for call in (docs.count, db.list_collections, lambda: docs.upsert([2]), lambda: docs.search([1, 0, 0])):
+        try:
+            call()
+            os._exit(1)
+        except vecdb.Closed as error:
+            if "forked" not in str(error):
+                os._exit(2)
+    db.close()
+    try:
+        vecdb.open(sys.argv[1])
+        os._exit(3)
+    except vecdb.Locked:
+        pass
+    with vecdb.open(sys.argv[1], mode="r") as reader:
+        os._exit(0 if reader.get_collection("docs").count() == 1 else 4)
+_, status = os.waitpid(child, 0)
+docs.upsert([2], [[0, 1, 0]])
+print(os.waitstatus_to_exitcode(status), docs.count(), docs.search([0, 1, 0]).ids.tolist(), hits.payloads)
+db.close()
+with vecdb.open(sys.argv[1]) as db:
+    print(db.get_collection("docs").count())
+"""
+
+
+def test_a_forked_child_has_no_handle_and_may_read(path: Path) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.splitlines(), done.stderr) == (["0 2 [2, 1] [{}]", "2"], "")

@@ -146,6 +146,7 @@ def _in_child() -> None:
         engine.forked = True
         if engine.lock is not None:
             engine.lock.abandon()
+        engine.catalog.abandon()
     _open.clear()
 
 

@@ -64,6 +64,9 @@ class Catalog(Protocol):
     def close(self) -> None:
         """Lets go of the files now; snapshots raise Closed from now on."""
 
+    def abandon(self) -> None:
+        """In a forked child: forgets what belongs to the parent."""
+
 
 class MapFull(Exception):
     """The transaction did not fit the map and was aborted; `compact` makes room."""
@@ -243,6 +246,9 @@ class LmdbCatalog:
 
     def retire(self) -> None:
         self.current.leave(catalog=True)
+
+    def abandon(self) -> None:
+        self.current.abandon()
 
     def close(self) -> None:
         self.current.close_snapshots()

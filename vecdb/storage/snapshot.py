@@ -45,7 +45,7 @@ class Generation:
         with self.lock:
             self.left |= catalog
             self.snapshots -= not catalog
-            if self.left and self.snapshots == 0:
+            if self.left and self.snapshots == 0 and self.environment is not None:
                 self.environment.close()
 
     def close_snapshots(self) -> None:
@@ -55,6 +55,17 @@ class Generation:
         for reader in readers:
             reader.close()
 
+    def abandon(self) -> None:
+        """In a forked child: drops the environment without closing it, so that the child may open its own.
+
+        Closing would end the parent's read transactions; py-lmdb leaves objects of another process alone when they are
+        freed. No lock is taken: a thread that the child does not have may hold it.
+        """
+        for reader in list(self.readers):
+            reader.transaction = None
+        self.databases.clear()
+        self.environment = None
+
 
 class LmdbReader:
     """A read transaction. LMDB allows one thread at a time in it, hence the lock; it is held for microseconds."""
@@ -62,6 +73,7 @@ class LmdbReader:
     def __init__(self, generation: Generation) -> None:
         self.owner, self.lock = generation, threading.Lock()
         generation.enter(self)
+        self.transaction: Any = None
         try:
             self.transaction = generation.environment.begin()
         except BaseException:
