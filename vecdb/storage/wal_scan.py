@@ -56,6 +56,8 @@ def scan(disk: Disk, directory: Path, uuid: bytes, applied_lsn: int) -> LogScan:
     epoch = max((header.epoch for _, header in headers), default=0)
     current = _in_order([(path, header) for path, header in headers if header.epoch == epoch])
     leftovers += [path for path, header in headers if header.epoch != epoch]
+    if applied_lsn and not current:  # a checkpoint leaves the newest file, so there is always one after the first
+        raise Corrupted(directory, 0, f"the log is missing: batches after {applied_lsn} would be lost")
     result = LogScan([], epoch, [], True, applied_lsn, leftovers)
     for i, (path, header) in enumerate(current):
         successor = current[i + 1][1] if i + 1 < len(current) else None
