@@ -68,6 +68,7 @@ def test_integer_ids_of_every_kind_become_int(docs: vecdb.Collection, ids: objec
 def test_ids_of_a_numpy_array_of_strings(docs: vecdb.Collection) -> None:
     assert docs.upsert(np.array(["a", "b"]), np.array([A, B], np.float16)) == ["a", "b"]
     assert docs.get(["b"])[0].id == "b"
+    assert [type(id) for id in docs.upsert([np.str_("c")], [C])] == [str]
 
 
 # ---- upsert ---------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def check_ids(ids: Any) -> list[Id]:
             raise InvalidInput(f"ids must be one-dimensional, not of shape {ids.shape}")
         ids = ids.tolist()
     return [
-        value.item() if isinstance(value, np.integer) else value
+        value.item() if isinstance(value, np.integer | np.str_) else value
         for value in check_list("ids", ids, "a list of str, int or uuid.UUID")
     ]
 

@@ -104,3 +104,7 @@ class MemoryCatalog:
     def close(self) -> None:
         for reader in self.readers:
             reader.close()
+
+    def abandon(self) -> None:
+        """Memory is copied by a fork; only snapshots end."""
+        self.close()
