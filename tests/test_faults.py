@@ -140,7 +140,7 @@ CASES = {
 @pytest.mark.parametrize(
     ("rule", "story"),
     [(rule, story) for rule, stories in CASES.items() for story in stories],
-    ids=lambda v: str(v)[:40],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_disorder_is_seen(tmp_path: Path, rule: str, story: Callable[[Place], None]) -> None:
     place = Place(tmp_path)
