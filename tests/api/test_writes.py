@@ -55,7 +55,9 @@ def test_ids_of_three_types_are_kept_apart(db: vecdb.Database, docs: vecdb.Colle
 
 
 @pytest.mark.parametrize(
-    "ids", [np.array([7, 8], np.int32), [np.int64(7), np.uint8(8)], (7, 8), range(7, 9), iter([7, 8])], ids=repr
+    "ids",
+    [np.array([7, 8], np.int32), [np.int64(7), np.uint8(8)], (7, 8), range(7, 9), iter([7, 8])],
+    ids=lambda ids: type(ids).__name__,
 )
 def test_integer_ids_of_every_kind_become_int(docs: vecdb.Collection, ids: object) -> None:
     written = docs.upsert(ids, [A, B])
