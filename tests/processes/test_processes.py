@@ -272,18 +272,18 @@ tell("open")
 deadline = time.monotonic() + 30
 batches = []
 while interrupts < 15 and time.monotonic() < deadline:
-    before = len(batches)
+    before, batch = len(batches), None
     try:
+        lsn = db.stats().last_lsn
         batch = make_batch(seed)
         seed += 1
-        lsn = db.stats().last_lsn
         write(docs, batch)
         batches.append(batch)
         if seed % 5 == 0:
             db.optimize()
     except KeyboardInterrupt:
         interrupts += 1
-        if len(batches) == before and db.stats().last_lsn > lsn:
+        if batch is not None and len(batches) == before and db.stats().last_lsn > lsn:
             batches.append(batch)  # written, and interrupted on the way back
 states = states_of(batches)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
