@@ -113,6 +113,23 @@ def test_the_log_is_sealed_when_it_passes_its_trigger(
     db.close()
 
 
+def test_the_log_of_a_dropped_collection_is_retired(
+    tmp_path: Path, clock: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "LOG_TRIGGER", 1 << 20)
+    db, _, _ = filled(tmp_path / "db")
+    db.delete_collection("docs")
+    assert db.stats().log_bytes > policy.LOG_TRIGGER
+    assert "checkpoint" in tend(db)
+    assert db.stats().log_bytes < 1024
+    other = db.create_collection("other", dim=DIM)
+    other.upsert([1], np.ones((1, DIM), np.float32))
+    db.close()
+    with vecdb.open(tmp_path / "db") as again:
+        assert again.list_collections() == ["other"]
+        assert again.get_collection("other").count() == 1
+
+
 def test_writers_wait_for_no_more_than_two_frozen_segments(
     tmp_path: Path, clock: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:

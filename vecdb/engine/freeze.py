@@ -7,9 +7,13 @@ from vecdb.engine.state import Engine, Frozen
 
 
 def freeze(engine: Engine) -> bool:
-    """Freezes every growing segment at the last batch. False if there is none. Held: sync_lock and append_lock."""
+    """Freezes every growing segment at the last batch. False if the catalog covers that. Held: sync_lock, append_lock.
+
+    There may be no growing segment and yet a log to retire: that of a collection that was dropped.
+    """
     growing = {n: state.growing for n, state in engine.collections.items() if state.growing is not None}
-    if not growing:
+    covered = engine.frozen[-1].lsn if engine.frozen else engine.state.applied_lsn
+    if engine.last_lsn == covered:
         return False
     assert engine.wal is not None
     engine.wal.sync()

@@ -72,6 +72,8 @@ def _checkpoint_due(engine: Engine, force: bool) -> bool:
             ended = sum(len(deletion.sequences) for deletion in state.growing.deletions)
             changes += state.growing.rows + ended
             lost += ended
+    if engine.log_bytes() > policy.LOG_TRIGGER and engine.last_lsn > engine.state.applied_lsn:
+        return True  # even if all of it is of a collection that was dropped
     now = engine.seams.clock.monotonic()
     dirty = now - engine.dirty_since if engine.dirty_since is not None else 0.0
     idle = now - engine.last_write
