@@ -131,6 +131,22 @@ def test_a_full_disk_during_maintenance_keeps_everything(store: Store, steps: in
     store.check_reopened()
 
 
+def test_a_checkpoint_that_does_not_fit_leaves_no_files_of_any_collection(store: Store) -> None:
+    store.write(1)
+    store.db.create_collection("other", dim=DIM).upsert([1], [[1.0] * DIM])
+    store.fault = lambda call: no_space(call.path) if "2-1" in str(call.path) else None
+    for _ in range(2):
+        with pytest.raises(StorageFailed):
+            maintain.run_step(store.db._engine, force=True)  # type: ignore[arg-type]
+        assert list((store.path / "segments").iterdir()) == []
+        store.fault = lambda call: no_space(call.path) if "2-2" in str(call.path) else None
+    store.fault = None
+    assert maintain.run_step(store.db._engine, force=True) == "checkpoint"  # type: ignore[arg-type]
+    assert sorted(path.name for path in (store.path / "segments").iterdir()) == ["1-3", "2-3"]
+    store.check()
+    store.check_reopened()
+
+
 def test_a_full_disk_during_an_index_build_and_a_compaction(store: Store) -> None:
     store.write(6)
     step_until_idle(store.db)

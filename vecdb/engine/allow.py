@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +22,19 @@ ENTRY_BYTES = 512  # what an entry weighs besides its rows
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`rows` and `deleted` are those of the segment that `allowed` was made for; the entry keeps them alive."""
+    """`storage`, rows and `deleted` are those of the segment that `allowed` was made for.
 
+    The storage may go while the entry stays, and its id() be given to another; the entry keeps `deleted` alive.
+    """
+
+    storage: weakref.ref[Any]
     segment_rows: int
     deleted: U64 | None
     allowed: RowSet
+
+    def fits(self, segment: Segment) -> bool:
+        same = self.storage() is segment.storage and self.deleted is segment.deleted
+        return same and self.segment_rows == segment.rows
 
     @property
     def weight(self) -> int:
@@ -46,7 +56,7 @@ class FilterCache:
         key = (id(segment.storage), node)
         with self.lock:
             entry = self.entries.get(key)
-            if entry is None or entry.deleted is not segment.deleted or entry.segment_rows != segment.rows:
+            if entry is None or not entry.fits(segment):
                 self.misses += 1
                 return None
             self.entries.move_to_end(key)
@@ -54,7 +64,7 @@ class FilterCache:
             return entry.allowed
 
     def put(self, segment: Segment, node: Node, allowed: RowSet) -> None:
-        entry = _Entry(segment.rows, segment.deleted, allowed)
+        entry = _Entry(weakref.ref(segment.storage), segment.rows, segment.deleted, allowed)
         key = (id(segment.storage), node)
         with self.lock:
             old = self.entries.pop(key, None)
@@ -65,7 +75,7 @@ class FilterCache:
                 self.bytes -= gone.weight
 
     def forget(self, storages: set[int]) -> None:
-        """Segments that are gone: their ids may be given to others."""
+        """Segments that are gone: their rows need not wait for their turn."""
         with self.lock:
             for key in [key for key in self.entries if key[0] in storages]:
                 self.bytes -= self.entries.pop(key).weight

@@ -85,8 +85,7 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
             if not freeze(engine):
                 return False
     frozen = engine.frozen[0]
-    sealing = [(engine.collections.get(number), growing) for number, growing in list(frozen.growings.items())]
-    drafts = [_seal(engine, state, growing, codes) for state, growing in sealing if state is not None]
+    drafts = _seal_all(engine, frozen, codes)
     engine.seams.disk.reach("checkpoint:written", frozen.lsn)
     with engine.catalog_lock, held_interrupts():
         drafts = [draft for draft in drafts if not draft.state.dropped]
@@ -103,6 +102,21 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
 
 
 # ---- C2-C4 ----------------------------------------------------------------------------------------------------------
+def _seal_all(engine: Engine, frozen: Frozen, codes: bool) -> list[SealedDraft]:
+    """A draft for each collection that is still there. When one fails, the files of the others go with it."""
+    drafts: list[SealedDraft] = []
+    try:
+        for number, growing in list(frozen.growings.items()):
+            state = engine.collections.get(number)
+            if state is not None:
+                drafts.append(_seal(engine, state, growing, codes))
+    except BaseException:
+        for draft in drafts:
+            remove_tree(engine.seams.disk, draft.directory(engine))
+        raise
+    return drafts
+
+
 def _seal(engine: Engine, state: CollectionState, growing: Growing, codes: bool) -> SealedDraft:
     number = state.meta.number
     ended = growing.rows_of_sequences(_ended(growing))

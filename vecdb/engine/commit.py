@@ -50,6 +50,7 @@ def _enter(engine: Engine, state: CollectionState, rows: int, interrupts: Interr
         engine.append_lock.acquire()
         try:
             engine.check_writable()
+            state.check_exists()
             _check_log(engine)
             growing = state.growing
             if growing is None or growing.room(rows):

@@ -44,10 +44,9 @@ def load_collection(engine: Engine, number: int) -> CollectionState:
     if stored is None:
         raise Corrupted(engine.path, 0, f"the catalog does not know collection {number}")
     meta = decode_collection(key, stored)
-    segments = tuple(
-        load_segment(engine, meta, decode_segment(segment_key, value), snapshot)
-        for segment_key, value in snapshot.scan(Table.SEGMENTS, key)
-    )
+    entries = [decode_segment(segment_key, value) for segment_key, value in snapshot.scan(Table.SEGMENTS, key)]
+    entries.sort(key=lambda entry: entry.first_sequence)  # a rewritten segment has a later number than younger ones
+    segments = tuple(load_segment(engine, meta, entry, snapshot) for entry in entries)
     view = View(engine.state.applied_lsn, meta, segments, (), snapshot)
     return CollectionState(meta, view, view, meta.next_sequence, next_segment=meta.next_segment)
 

@@ -120,6 +120,7 @@ def change_collection(
     engine: Engine, state: CollectionState, change: Callable[[CollectionMeta], CollectionMeta]
 ) -> None:
     """Commits a change of one collection's description. Held: catalog_lock."""
+    state.check_exists()
 
     def commit(writer: Writer) -> None:
         meta = stored_collection(writer, state.meta.number)

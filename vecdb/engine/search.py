@@ -55,7 +55,7 @@ def search(engine: Engine, view: View, queries: F32, request: Request) -> list[H
             continue
         door = open_door(engine.kernels, field)
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
-        plan = make_plan(door, segment, request.node, allowed, wanted, request.options)
+        plan = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
         found = search_segment(door, allowed, plan, queries, wanted, request.options, engine.executor)
         if found is not None:
             parts.append((number, found))
@@ -116,7 +116,8 @@ def explain(engine: Engine, view: View, request: Request) -> list[SegmentPlan]:
         engine.kernels.wait()
         door = open_door(engine.kernels, field)
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
-        plan = make_plan(door, segment, request.node, allowed, request.k + request.offset, request.options)
+        wanted = request.k + request.offset
+        plan = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
         kinds = tuple(traits.kind for traits in door.traits)
         entry = getattr(segment.storage, "entry", None)
         plans.append(SegmentPlan("growing" if entry is None else str(entry.number), kinds, plan))

@@ -70,10 +70,10 @@ def open_door(kernels: Kernels, field: FieldView) -> Door:
 
 
 def make_plan(
-    door: Door, segment: Segment, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
+    door: Door, segment: Segment, field: int, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
 ) -> Plan:
-    """The planner's choice, from numbers alone; kept with the segment, whose numbers never change."""
-    key = (node, door.field.matrix.rows, door.flat is None, door.graph is None, k, options.exact, options.ef)
+    """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
+    key = (field, node, door.field.matrix.rows, door.flat is None, door.graph is None, k, options.exact, options.ef)
     plan = segment.plans.get(key)
     if plan is None:
         if len(segment.plans) >= PLANS_MAX:

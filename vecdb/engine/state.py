@@ -68,6 +68,10 @@ class CollectionState:
         self.next_segment += 1
         return self.next_segment - 1
 
+    def check_exists(self) -> None:
+        if self.dropped:
+            raise NotFound(f"the collection {self.meta.name!r} was deleted; create it again")
+
     def stored_meta(self, stored: bytes) -> CollectionMeta:
         return decode_collection(collection_key(self.meta.number), stored)
 
