@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from vecdb.engine import policy
 from vecdb.engine.build import complete, find_missing
 from vecdb.engine.checkpoint import checkpoint
-from vecdb.engine.commit import sync_log
 from vecdb.engine.interrupts import held_interrupts, taking_over
 from vecdb.engine.load import committed_deletions
 from vecdb.engine.merge import merge
@@ -171,7 +170,6 @@ class Scheduler:
         self.stopping = threading.Event()
         self.awake = threading.Event()
         self.thread = threading.Thread(target=self._run, name="vecdb-maintenance", daemon=True)
-        self.synced_at = 0.0
         self.retry_at, self.retry_seconds = 0.0, 0.0
 
     def start(self) -> None:
@@ -223,11 +221,8 @@ class Scheduler:
         return worked
 
     def _small_duties(self, now: float) -> None:
-        """Syncing by interval, codes of new rows, and the mark of an idle log."""
+        """Codes of new rows, and the mark of an idle log."""
         engine = self.engine
-        if engine.options.sync == "interval" and now - self.synced_at >= engine.options.interval_ms / 1000:
-            self.synced_at = now
-            sync_log(engine)
         self._code_new_rows()
         if now - engine.last_write >= MARK_SECONDS and engine.wal is not None:
             with engine.both_locks():

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vecdb.engine.allow import FilterCache
+from vecdb.engine.interval import IntervalSync
 from vecdb.engine.maintain import Scheduler, close_checkpoint
 from vecdb.engine.recover import open_reader, open_writer
 from vecdb.engine.rewrite import settle_doubtful_log
@@ -65,6 +66,9 @@ def _find(path: Path) -> Engine | None:
 def _start(engine: Engine) -> None:
     engine.filters = FilterCache()
     engine.executor = ThreadPoolExecutor(engine.kernels.threads, thread_name_prefix="vecdb")
+    if engine.writable and engine.options.sync == "interval":
+        engine.syncer = IntervalSync(engine)
+        engine.syncer.start()
     if engine.writable and engine.options.maintenance == "auto":
         engine.scheduler = Scheduler(engine)
         engine.scheduler.start()
@@ -91,6 +95,9 @@ def shut(engine: Engine, *, seal: bool) -> None:
     if engine.scheduler is not None:
         engine.scheduler.stop()
         engine.scheduler = None
+    if engine.syncer is not None:
+        engine.syncer.stop()
+        engine.syncer = None
     try:
         if engine.writable and not engine.poisoned and not engine.forked:
             if seal:

@@ -119,6 +119,7 @@ class Engine:
         self.kernels = Kernels(options.threads)
         self.executor: ThreadPoolExecutor | None = None
         self.scheduler: Any = None
+        self.syncer: Any = None  # with sync="interval"
         self.trouble: Exception | None = None  # why the last maintenance step failed
         self.filters: Any = None
         self.last_write = seams.clock.monotonic()
