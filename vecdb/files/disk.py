@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vecdb.errors import StorageFailed
+from vecdb.files.mapping import map_file
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -58,6 +58,7 @@ REMEDIES = {
     errno.EPERM: "operation not permitted; the user of this process must own the database directory",
     errno.EROFS: 'the file system is read-only; open the database with mode="r"',
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENOMEM: "out of memory, or of maps; raise the limit of them (on Linux sysctl vm.max_map_count)",
     errno.EFBIG: "the file size limit of this process is reached; raise it (ulimit -f)",
 }
 
@@ -157,7 +158,7 @@ class LocalDisk:
                 found = os.fstat(file.descriptor).st_size
                 if found != size:
                     raise OSError(errno.EINVAL, f"it has {found} bytes instead of {size}")
-                return memoryview(mmap.mmap(file.descriptor, size, prot=mmap.PROT_READ))
+                return map_file(file.descriptor, size)
         finally:
             file.close()
 
