@@ -105,6 +105,7 @@ class Collection:
         """The k nearest records, nearest first; ties in order of writing. min(k, matches) come back, always.
 
         query         a vector: Hits. An array (queries, dim): a list of Hits
+        k             1 to 10,000
         where         a filter (docs/filters.md): a dict, or vecdb.F("year") >= 2020
         field         the vector field; needed when there are several
         ef            candidates of a graph walk, at least k: more is slower and finds more
@@ -146,19 +147,29 @@ class Collection:
         offset: int = 0,
         order_by: str | None = None,
         include: Include | None = None,
+        field: str | None = None,
     ) -> Records:
         """Records by id, in the order given and without the unknown; or by filter, in order of writing.
 
         order_by   a payload path, "-path" for descending; records without a value come last
         include    "payloads" (default), "vectors"
+        field      the vector field whose vectors are included; default: the first
         """
-        return calls.get(self._engine, self._state, ids, where, limit, offset, order_by, include)
+        return calls.get(self._engine, self._state, ids, where, limit, offset, order_by, include, field)
 
     def scroll(
-        self, where: Where = None, *, batch_size: int = 1000, include: Include | None = None
+        self,
+        where: Where = None,
+        *,
+        batch_size: int = 1000,
+        include: Include | None = None,
+        field: str | None = None,
     ) -> Iterator[Record]:
-        """Every matching record, in order of writing, as of the moment of the call whatever is written meanwhile."""
-        return calls.scroll(self._engine, self._state, where, batch_size, include)
+        """Every matching record, in order of writing, as of the moment of the call whatever is written meanwhile.
+
+        include, field   as for `get`
+        """
+        return calls.scroll(self._engine, self._state, where, batch_size, include, field)
 
     def count(self, where: Where = None) -> int:
         """The number of records, or of those that match."""

@@ -65,7 +65,10 @@ class Database:
         index: IndexOptions | str = "auto",
         fields: Mapping[str, VectorField] | None = None,
     ) -> Collection:
-        """The collection of this name, made if there is none. InvalidInput if it exists with another shape."""
+        """The collection of this name, made if there is none. InvalidInput if it exists with other vector fields.
+
+        An index that exists with other options stays as it is; see `Collection.set_index`.
+        """
         engine = self._open()
         state = calls.get_or_create_collection(engine, name, dim, metric, index, fields)
         return Collection(engine, state, self)

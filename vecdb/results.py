@@ -74,6 +74,9 @@ class Hit:
         """float32 (dim,), or None when the record has none; needs include=("vectors",)."""
         return self._hits.vectors[self._at]
 
+    def __reduce__(self) -> Any:
+        raise TypeError("Hit reads from the open database and cannot be pickled; send to_dict()")
+
     def __repr__(self) -> str:
         return f"Hit(id={self.id!r}, distance={self.distance:.6g})"
 
@@ -96,6 +99,9 @@ class _Rows:
     ) -> None:
         self._source, self._where, self._rows, self._field = source, at, rows, field
         self.has_payloads, self.has_vectors = payloads, vectors
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} reads from the open database and cannot be pickled; send to_list()")
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -132,22 +138,29 @@ class _Rows:
                     payload.get(name) for payload in self.payloads
                 ]
         if self.has_vectors:
-            columns["vector"] = [None if v is None else v.tolist() for v in self.vectors]
+            columns["vector"] = self.vectors
         return columns
 
     def to_arrow(self) -> Any:
-        """A pyarrow.Table: id, distance and score for hits, one column per top-level payload key."""
+        """A pyarrow.Table: id, distance and score for hits, one column per top-level payload key.
+
+        UUIDs, and ids of mixed types, become text; a column of several types too. Vectors are lists of float32.
+        """
         import pyarrow as pa
 
         columns = self._columns()
         kinds = {type(value) for value in columns["id"]}
         if len(kinds) > 1 or not kinds <= {int, str}:
             columns["id"] = [str(value) for value in columns["id"]]
+        if self.has_vectors:
+            columns["vector"] = _arrow_vectors(pa, columns["vector"])
         try:
             return pa.table(columns)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             # A path with several types has no Arrow type: its values become text.
-            return pa.table({name: _arrow_column(pa, values) for name, values in columns.items()})
+            return pa.table(
+                {n: _arrow_column(pa, column) if isinstance(column, list) else column for n, column in columns.items()}
+            )
 
     def to_pandas(self) -> Any:
         """A pandas.DataFrame; needs the extra `pandas`."""
@@ -165,6 +178,12 @@ class _Rows:
             for row in zip(*columns.values(), strict=True)
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _arrow_vectors(pa: Any, vectors: list[F32 | None]) -> Any:
+    """float32 lists of one length, as Arrow's readers expect of vectors."""
+    dim = next((len(vector) for vector in vectors if vector is not None), -1)
+    return pa.array(vectors, pa.list_(pa.float32(), dim))
 
 
 def _arrow_column(pa: Any, values: list[Any]) -> Any:

@@ -174,7 +174,7 @@ WHERE: list[tuple[Any, str]] = [
     ({"n": {"$in": list(range(65_537))}}, "where.n.$in"),
 ]
 QUERIES: list[tuple[Any, str]] = [
-    (None, "a query must be a vector of numbers"),
+    (None, "or an array of shape (queries, dim); not NoneType"),
     ("abc", "a query must be a vector of numbers"),
     (1.0, "a query must be a vector of numbers"),
     ({}, "a query must be a vector of numbers"),
@@ -298,7 +298,7 @@ def schema_rows() -> Iterator[Row]:
             "get_or_create",
             lambda w, s=shape: w.db.get_or_create_collection("docs", **s),
             InvalidInput,
-            "exists with other vector fields",
+            "take it as it is with get_collection()",
         )
     for index in ("tree", None, 1, [], vecdb.Flat):
         yield "set_index", lambda w, i=index: w.docs.set_index(i), InvalidInput, "index must be"
@@ -372,7 +372,7 @@ def odd_rows() -> Iterator[Row]:
     yield "update", lambda w: w.docs.update(["a", "b"], payloads=[{}, {"$x": 1}]), InvalidInput, "payloads[1]: payload"
     yield "upsert", lambda w: w.docs.upsert(["x"], payloads=[{"x": vecdb.REMOVE}]), InvalidInput, "payload['x']"
     yield "delete", lambda w: w.docs.delete(), InvalidInput, "delete needs either ids or where"
-    yield "delete", lambda w: w.docs.delete(["a"], where={}), InvalidInput, "delete needs either ids or where"
+    yield "delete", lambda w: w.docs.delete(["a"], where={}), InvalidInput, "and not both"
     yield "get", lambda w: w.docs.get(["a"], where={}), InvalidInput, "get takes either ids or where, not both"
     yield "F", lambda w: F(1), vecdb.FilterError, "path"  # type: ignore[arg-type]
     yield "F", lambda w: F("n") >= [1], vecdb.FilterError, "F('n') >="
@@ -476,7 +476,7 @@ def test_deleted_collection(world: World, call: Callable[[vecdb.Collection], obj
     with pytest.raises(NotFound, match="the collection 'gone' was deleted"):
         call(gone)
     assert world.facts() == before
-    assert repr(gone) == "Collection('gone', closed)"
+    assert repr(gone) == "Collection('gone', deleted)"
 
 
 @pytest.fixture(scope="module")

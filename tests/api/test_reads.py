@@ -182,6 +182,32 @@ def test_hits_as_other_things(filled: vecdb.Collection) -> None:
     assert filled.search(A, where={"n": 99}).to_arrow().num_rows == 0
     vectors = filled.search(A, 1, include=("vectors",)).to_arrow()
     assert vectors.column("vector").to_pylist() == [A]
+    assert str(vectors.schema.field("vector").type) == f"fixed_size_list<item: float>[{len(A)}]"
+
+
+def test_arrow_vectors_of_records_without_one(docs: vecdb.Collection) -> None:
+    docs.upsert([1, 2], [None, A], [{"n": 1}, {"n": "x"}])
+    table = docs.get(include=("vectors", "payloads")).to_arrow()
+    assert table.column("vector").to_pylist() == [None, A]
+    assert table.column("n").to_pylist() == ["1", "x"]
+    assert docs.get([1], include=("vectors",)).to_arrow().column("vector").to_pylist() == [None]
+
+
+def test_what_reads_from_the_database_says_how_to_pickle_it(filled: vecdb.Collection) -> None:
+    hits = filled.search(A, 2)
+    for values, remedy in ((hits, "to_list"), (hits[0], "to_dict"), (filled.get([0]), "to_list")):
+        with pytest.raises(TypeError, match=remedy):
+            pickle.dumps(values)
+
+
+def test_get_and_scroll_include_the_vectors_of_the_field_they_are_told(db: vecdb.Database) -> None:
+    named = db.create_collection("named", fields={"a": vecdb.VectorField(1), "b": vecdb.VectorField(2)})
+    named.upsert([1], {"a": [[1]], "b": [[2, 3]]})
+    for field, vector in ((None, [1]), ("a", [1]), ("b", [2, 3])):
+        assert named.get([1], include=("vectors",), field=field)[0].vector.tolist() == vector
+        assert [r.vector.tolist() for r in named.scroll(include=("vectors",), field=field)] == [vector]
+    with pytest.raises(vecdb.InvalidInput, match="no vector field 'c'"):
+        named.get(field="c")
 
 
 def test_html_and_columns_of_awkward_payloads(docs: vecdb.Collection) -> None:

@@ -36,6 +36,8 @@ BAD: list[tuple[Any, str]] = [
     ({"$and": [{"a": 1}, {"year": {"$gte": [1]}}]}, r"where\.\$and\[1\]\.year\.\$gte: cannot compare with list"),
     ({"$an": [{"a": 1}]}, r"where\.\$an: unknown operator '\$an'; did you mean \$and\? known here: \$and, \$or"),
     ({"a": {"$gr": 1}}, r"where\.a\.\$gr: unknown operator '\$gr'; did you mean \$gt"),
+    ({"a": {">": 1}}, r"where\.a: '>' is no operator; write \$gt"),
+    ({"a": {"$regex": "x"}}, r"unknown operator '\$regex'; known here"),
     ({"a": {"$zzzzzz": 1}}, r"known here: \$eq, \$ne"),
     ({"$gte": 5}, r"where\.\$gte: the operator is not known here; put it below a field"),
     ({"a": {"$or": [1]}}, r"where\.a\.\$or: the operator is not known here; it stands above fields"),

@@ -152,9 +152,11 @@ def get(
     offset: Any,
     order_by: Any,
     include: Any,
+    field: Any,
 ) -> Records:
     view = view_of(engine, state)
     payloads, vectors = _include(include)
+    shown = _shown_field(view, field)
     if ids is not None and where is not None:
         raise InvalidInput("get takes either ids or where, not both")
     offset = check_int("offset", offset, 0, COUNT_MAX)
@@ -166,7 +168,7 @@ def get(
     if order_by is not None:
         path, descending = _order(order_by)
         at, rows = read.ordered(view, at, rows, path, descending)
-    return read.records(view, _only_field(view), at[offset:end], rows[offset:end], payloads, vectors)
+    return read.records(view, shown, at[offset:end], rows[offset:end], payloads, vectors)
 
 
 def _order(order_by: Any) -> tuple[str, bool]:
@@ -175,16 +177,18 @@ def _order(order_by: Any) -> tuple[str, bool]:
     return order_by.removeprefix("-"), order_by.startswith("-")
 
 
-def _only_field(view: View) -> int | None:
-    """The field that `Record.vector` shows: the first."""
-    return view.meta.fields[0].number
+def _shown_field(view: View, name: Any) -> int:
+    """The field that `Record.vector` shows: the first unless told."""
+    return view.meta.fields[0].number if name is None else _field(view, name).number
 
 
-def scroll(engine: Engine, state: CollectionState, where: Any, batch_size: Any, include: Any) -> Iterator[Record]:
+def scroll(
+    engine: Engine, state: CollectionState, where: Any, batch_size: Any, include: Any, field: Any
+) -> Iterator[Record]:
     view = view_of(engine, state)
     payloads, vectors = _include(include)
     size = check_int("batch_size", batch_size, 1, COUNT_MAX)
-    return read.scroll(view, engine.filters, parse(where), _only_field(view), size, payloads, vectors)
+    return read.scroll(view, engine.filters, parse(where), _shown_field(view, field), size, payloads, vectors)
 
 
 def count(engine: Engine, state: CollectionState, where: Any) -> int:
@@ -243,6 +247,6 @@ def info(engine: Engine, state: CollectionState) -> dict[str, Any]:
 
 def describe(engine: Engine, state: CollectionState) -> str:
     if engine.closed or state.dropped:
-        return f"Collection({state.meta.name!r}, closed)"
+        return f"Collection({state.meta.name!r}, {'closed' if engine.closed else 'deleted'})"
     told = ", ".join(f"{f.name}: {f.dim or '?'} {f.metric.name.lower()}" for f in state.meta.fields)
     return f"Collection({state.meta.name!r}, {state.view.records:,} records, {told})"

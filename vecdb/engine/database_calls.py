@@ -83,7 +83,10 @@ def get_or_create_collection(
         old = found.get(title)
         if old is None or old.metric != parse_metric(field.metric) or field.dim not in (None, old.dim):
             shape = {f.name: field_info(f) for f in state.meta.fields}
-            raise InvalidInput(f"the collection {name!r} exists with other vector fields: {shape}")
+            raise InvalidInput(
+                f"the collection {name!r} exists with other vector fields: {shape}; take it as it is with "
+                "get_collection(), or choose another name"
+            )
     return state
 
 

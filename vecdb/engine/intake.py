@@ -208,7 +208,8 @@ def check_queries(field: FieldMeta, query: Any) -> tuple[F32, bool]:
     array = _as_array("the query vectors", query)
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
         raise InvalidInput(
-            f"a query must be a vector of numbers, or an array of shape (queries, dim); not {array.dtype}{array.shape}"
+            "a query must be a vector of numbers, or an array of shape (queries, dim); not "
+            + (f"{array.dtype}{array.shape}" if array.dtype.kind in "fiu" else type(query).__name__)
         )
     one = array.ndim == 1
     with np.errstate(over="ignore"):

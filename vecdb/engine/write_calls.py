@@ -99,7 +99,7 @@ def _check_patches(patches: Sequence[Any] | None) -> None:
 def delete(engine: Engine, state: CollectionState, ids: Any, where: Any) -> int:
     writable(engine, state)
     if (ids is None) == (where is None):
-        raise InvalidInput("delete needs either ids or where; where={} deletes every record")
+        raise InvalidInput("delete needs either ids or where, and not both; where={} deletes every record")
     if ids is not None:
         keys = list(dict.fromkeys(map(encode_key, intake.check_ids(ids))))
         part = write(engine, state, 0, lambda now: resolve.resolve_delete_ids(now, keys))

@@ -88,6 +88,10 @@ def _logical(key: str, value: Any, at: str, depth: int) -> Node:
     )
 
 
+# What other languages write for an operator.
+_SIGNS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
+
+
 def _field(path: str, value: Any, at: str, depth: int) -> Node:
     """A value to equal, or {"$operator": operand, ...}: all of them."""
     if not isinstance(value, Mapping):
@@ -97,6 +101,8 @@ def _field(path: str, value: Any, at: str, depth: int) -> Node:
         raise FilterError(f"{at}: needs an operator, one of {', '.join(_OPERATORS)}")
     nodes = []
     for key, operand in value.items():
+        if key in _SIGNS:
+            raise FilterError(f"{at}: {key!r} is no operator; write {_SIGNS[key]}")
         if not isinstance(key, str) or not key.startswith("$"):
             raise FilterError(
                 f"{at}: {key!r} is no operator; for a nested object use the dotted path {f'{path}.{key}'!r} as the key"
@@ -119,7 +125,7 @@ def _negated(path: str, operand: Any, at: str, depth: int) -> Node:
 def _unknown(key: str, at: str, known: list[str], elsewhere: str) -> FilterError:
     if key in _OPERATORS or key in _LOGICAL:
         return FilterError(f"{at}: the operator is not known here; {elsewhere}")
-    near = difflib.get_close_matches(key, known, 1, 0.5)
+    near = difflib.get_close_matches(key, known, 1, 0.65)
     hint = f"did you mean {near[0]}? " if near else ""
     return FilterError(f"{at}: unknown operator {key!r}; {hint}known here: {', '.join(known)}")
 
