@@ -401,3 +401,33 @@ with vecdb.open(path, mode="r") as db:
             db.optimize()
         assert reading.ask() == "good"
         reading.end()
+
+
+def test_two_threads_that_refresh_never_take_a_reader_back(tmp_path: Path, other: Callable[[str], Other]) -> None:
+    with filled(tmp_path / "db", 1) as db:
+        reader = other("""
+import threading
+from vecdb.engine import recover
+db = vecdb.open(path, mode="r")
+docs = db.get_collection("docs")
+replay, looked, go_on = recover.replay, threading.Event(), threading.Event()
+def pausing(engine, log):
+    replay(engine, log)
+    if threading.current_thread().name == "slow":
+        looked.set()
+        assert go_on.wait(60)
+recover.replay = pausing
+slow, fast = (threading.Thread(target=db.refresh, name=name) for name in ("slow", "fast"))
+slow.start()
+assert looked.wait(60)
+tell("looked"), wait()
+fast.start()
+fast.join(0.5)
+go_on.set()
+slow.join(), fast.join()
+tell(docs.count({"late": True}))
+""")
+        assert reader.hear() == "looked"
+        db.get_collection("docs").upsert([-7], np.ones((1, DIM)), [{"late": True}])
+        assert reader.ask() == "1"
+        reader.end()

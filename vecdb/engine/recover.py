@@ -81,14 +81,15 @@ READ_ATTEMPTS = 20  # a writer may retire what a reader is about to open; each a
 
 
 def follow(engine: Engine) -> None:
-    """Brings a reading engine to the state that the files have now."""
-    for attempt in range(READ_ATTEMPTS):
-        try:
-            _follow_once(engine)
-            return
-        except (Corrupted, StorageFailed):
-            if attempt == READ_ATTEMPTS - 1:
-                raise
+    """Brings a reading engine to the state that the files have now. One thread at a time, so it never goes back."""
+    with engine.maintenance_lock:
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                _follow_once(engine)
+                return
+            except (Corrupted, StorageFailed):
+                if attempt == READ_ATTEMPTS - 1:
+                    raise
 
 
 def _follow_once(engine: Engine) -> None:
