@@ -7,9 +7,11 @@ gets is checked against what the writers promise.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,3 +224,32 @@ def test_a_collection_dropped_inside_a_step(tmp_path: Path, point: str, monkeypa
     with vecdb.open(tmp_path / "db", maintenance="manual") as db:
         assert db.list_collections() == ["kept"]
         assert db.get_collection("kept").count() == 11
+
+
+def test_optimize_is_told_that_another_thread_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = vecdb.open(tmp_path / "db")
+    entered, outcome = threading.Event(), list[BaseException]()
+
+    def run(engine: Any) -> None:
+        entered.set()
+        while True:
+            maintain.breathe(engine)(0, 1)
+            time.sleep(0.01)
+
+    def next_step(engine: Any, *, force: bool = False) -> maintain.Step | None:
+        return maintain.Step("long", lambda: run(engine)) if force else None
+
+    def optimize() -> None:
+        try:
+            db.optimize()
+        except vecdb.VecdbError as error:
+            outcome.append(error)
+
+    monkeypatch.setattr(maintain, "next_step", next_step)
+    thread = threading.Thread(target=optimize, daemon=True)
+    thread.start()
+    assert entered.wait(20)
+    db.close()
+    thread.join(20)
+    assert len(outcome) == 1
+    assert isinstance(outcome[0], vecdb.Closed)

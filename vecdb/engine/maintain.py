@@ -30,7 +30,7 @@ MARK_SECONDS = 1.0  # idle time after which the log says how much of it is durab
 KERNEL_ROWS = 4096  # unindexed rows that make loading the kernels worth while
 
 
-class Stopped(Exception):
+class Stopped(Closed):
     """A long step was told to stop: the database closes."""
 
 
@@ -136,7 +136,7 @@ def breathe(engine: Engine) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         scheduler = engine.scheduler
         if scheduler is not None and scheduler.stopping.is_set():
-            raise Stopped
+            raise Stopped("the database was closed meanwhile; open it again")
         if engine.frozen and not engine.inside_checkpoint:
             engine.inside_checkpoint = True
             try:

@@ -93,8 +93,7 @@ def release(engine: Engine) -> None:
 def shut(engine: Engine, *, seal: bool) -> None:
     """Stops maintenance, makes everything durable, and lets go of files and locks."""
     if engine.scheduler is not None:
-        engine.scheduler.stop()
-        engine.scheduler = None
+        engine.scheduler.stop()  # it stays known, so that optimize() in another thread stops too
     if engine.syncer is not None:
         engine.syncer.stop()
         engine.syncer = None
@@ -128,10 +127,14 @@ def _settle(engine: Engine) -> None:
 
 def _let_go(engine: Engine) -> None:
     engine.closed = True
+    engine.scheduler = None
     if engine.executor is not None:
         engine.executor.shutdown(wait=True)
     if engine.wal is not None and engine.wal.handle is not None:
         engine.wal.close(clean=False)
+    for state in engine.collections.values():
+        state.let_go()
+    engine.frozen.clear()
     engine.snapshot.close()
     engine.catalog.close()
     if engine.lock is not None:
