@@ -102,7 +102,8 @@ class Collection:
         include: Include | None = None,
         threads: int | None = None,
     ) -> Any:  # Hits for one query vector, list[Hits] for several
-        """The k nearest records, nearest first; ties in order of writing. min(k, matches) come back, always.
+        """The k nearest records, nearest first; ties in order of writing. min(k, matches) come
+        back, fewer only with offset, max_distance or min_score.
 
         query         a vector: Hits. An array (queries, dim): a list of Hits
         k             1 to 10,000

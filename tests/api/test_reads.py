@@ -442,3 +442,25 @@ def test_a_forked_child_has_no_handle_and_may_read(path: Path) -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.splitlines(), done.stderr) == (["0 2 [2, 1] [{}]", "2"], "")
+
+
+def test_reports_print_short(db: vecdb.Database, docs: vecdb.Collection) -> None:
+    docs.upsert([1, 2], np.ones((2, 3), np.float32), [{"a": 1}, {"a": 2}])
+    assert str(docs.stats()).startswith("2 records: 0 sealed segment(s)")
+    assert "  docs: 2 records" in str(db.stats())
+    text = str(docs.explain(np.ones(3), where={"a": 1}))
+    assert text.splitlines()[1] == "  segment growing (indexes: flat)"
+    assert "exact" in text
+
+
+def test_a_held_collection_keeps_nothing_after_close(path: Path) -> None:
+    db = vecdb.open(path, maintenance="manual")
+    docs = db.create_collection("held", dim=4)
+    docs.upsert([1, 2], np.ones((2, 4), np.float32))
+    db.optimize()
+    hits = docs.search(np.ones(4), k=2)
+    db.close()
+    assert docs._state.view.segments == ()
+    assert hits.ids.tolist() == [1, 2]  # its own view lives on
+    with pytest.raises(vecdb.Closed):
+        docs.count()

@@ -34,13 +34,8 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"search {self.collection}.{self.field}, k={self.k}: {len(self.segments)} segment(s)"]
         for part in self.segments:
-            plan = part.plan
-            costs = ", ".join(f"{arm} {cost:.0f} us" for arm, cost in sorted(plan.costs.items(), key=lambda c: c[1]))
-            matching = plan.matching.low if plan.matching.exact else f"{plan.matching.low}-{plan.matching.high}"
-            lines.append(f"  segment {part.segment}: {plan.arm}, {matching} of {plan.rows} rows match; {plan.reason}")
-            lines.append(
-                f"    predicted: {costs or 'nothing to compare'}; indexes: {', '.join(part.indexes) or 'none'}"
-            )
+            lines.append(f"  segment {part.segment} (indexes: {', '.join(part.indexes) or 'none'})")
+            lines.append(f"    {part.plan.arm}: {part.plan.reason}")
         return "\n".join(lines)
 
 
@@ -66,6 +61,13 @@ class CollectionStats:
     unindexed: int
     segment_bytes: int
 
+    def __str__(self) -> str:
+        waiting = f", {self.unindexed:,} wait for an index" if self.unindexed else ""
+        return (
+            f"{self.records:,} records: {len(self.segments)} sealed segment(s) of {self.segment_bytes / 1e6:.1f} MB, "
+            f"{self.growing_rows:,} growing rows{waiting}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStats:
@@ -82,6 +84,16 @@ class DatabaseStats:
     applied_lsn: int
     frozen: int
     trouble: str | None
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: format {self.format}, catalog {self.catalog_bytes / 1e6:.1f} MB "
+            f"({self.catalog_free_bytes / 1e6:.1f} MB free), log {self.log_bytes / 1e6:.1f} MB"
+        ]
+        lines += [f"  {name}: {stats}" for name, stats in self.collections.items()]
+        if self.trouble is not None:
+            lines.append(f"  maintenance: {self.trouble}")
+        return "\n".join(lines)
 
 
 def field_info(field: FieldMeta) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ class CollectionState:
     flats: dict[int, GrowingFlat] = field(default_factory=dict)
     dropped: bool = False
     next_segment: int = 1
+
+    def let_go(self) -> None:
+        """After close: handles that are still held keep no maps and no memory. Views that others took live on."""
+        self.view = self.staged = replace(self.view, segments=(), memtables=())
+        self.growing, self.flats = None, {}
 
     def take_segment_number(self) -> int:
         """A number that no segment of this collection ever had."""
