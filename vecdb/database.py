@@ -131,7 +131,7 @@ class Database:
         engine = getattr(self, "_engine", None)
         if engine is not None and not engine.closed and not engine.forked:
             warnings.warn(f"{self!r} was dropped without close()", ResourceWarning, source=self, stacklevel=1)
-            self.close()
+            calls.release_dropped(engine)
 
     @staticmethod
     def reopen(path: str, name: str) -> Collection:

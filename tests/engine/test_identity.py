@@ -83,3 +83,36 @@ def test_a_write_that_waits_while_its_collection_is_dropped_is_refused(store: St
         store.db.delete_collection("docs")
     writer.join(20)
     assert [type(error) for error in outcome] == [vecdb.NotFound]
+
+
+def test_a_handle_dropped_on_a_maintenance_thread_closes_elsewhere(tmp_path: Path) -> None:
+    import threading
+    import warnings
+
+    from vecdb.engine import registry
+
+    db = vecdb.open(tmp_path / "dropped", maintenance="manual")
+    engine = db._engine
+    assert engine is not None
+    caller: list[str] = []
+    original = registry.release
+
+    def seen(released: object) -> None:
+        caller.append(threading.current_thread().name)
+        original(engine)
+
+    registry.release = seen  # type: ignore[assignment]
+    try:
+        worker = threading.Thread(target=registry.release_dropped, args=(engine,), name="vecdb-maintenance")
+        worker.start()
+        worker.join()
+        for thread in threading.enumerate():
+            if thread.name == "vecdb-close":
+                thread.join()
+    finally:
+        registry.release = original
+    assert caller == ["vecdb-close"]
+    assert engine.closed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        db.close()

@@ -12,13 +12,13 @@ from vecdb.engine import schema
 from vecdb.engine.commit import sync_log
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import follow
-from vecdb.engine.registry import acquire, release
+from vecdb.engine.registry import acquire, release, release_dropped
 from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
 from vecdb.options import DatabaseOptions, VectorField, parse_metric
 
-__all__ = ["release"]
+__all__ = ["release", "release_dropped"]
 MODES = ("rw", "r")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from vecdb.engine.slots import IndexSlot, check_index_arrays
 from vecdb.engine.state import CollectionState, Engine, IndexPlace, log
 from vecdb.engine.view import FieldView, Segment, View
-from vecdb.errors import Corrupted
+from vecdb.errors import Corrupted, NotFound
 from vecdb.kernels import bitset
 from vecdb.storage.catalog import Reader, Table
 from vecdb.storage.schema import (
@@ -42,7 +42,7 @@ def load_collection(engine: Engine, number: int) -> CollectionState:
     snapshot, key = engine.snapshot, collection_key(number)
     stored = snapshot.get(Table.COLLECTIONS, key)
     if stored is None:
-        raise Corrupted(engine.path, 0, f"the catalog does not know collection {number}")
+        raise NotFound("the collection was deleted while it was being opened; create it again")
     meta = decode_collection(key, stored)
     entries = [decode_segment(segment_key, value) for segment_key, value in snapshot.scan(Table.SEGMENTS, key)]
     entries.sort(key=lambda entry: entry.first_sequence)  # a rewritten segment has a later number than younger ones

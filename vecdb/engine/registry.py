@@ -90,6 +90,15 @@ def release(engine: Engine) -> None:
             _all.discard(engine)
 
 
+def release_dropped(engine: Engine) -> None:
+    """As release, for a handle that the garbage collector found: it may run on a maintenance thread, in the middle of
+    a step, where closing would pull the catalog from under it."""
+    if threading.current_thread().name.startswith("vecdb"):
+        threading.Thread(target=release, args=(engine,), name="vecdb-close").start()
+    else:
+        release(engine)
+
+
 def shut(engine: Engine, *, seal: bool) -> None:
     """Stops maintenance, makes everything durable, and lets go of files and locks."""
     if engine.scheduler is not None:

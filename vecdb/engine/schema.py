@@ -12,7 +12,7 @@ from vecdb.engine.commit import flush_pending
 from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
 from vecdb.engine.load import collection_of
 from vecdb.engine.state import CollectionState, Engine
-from vecdb.errors import AlreadyExists, InvalidInput
+from vecdb.errors import AlreadyExists, InvalidInput, StorageFailed
 from vecdb.options import IndexOptions, VectorField, parse_index, parse_metric
 from vecdb.storage.catalog import MapFull, Table, Writer
 from vecdb.storage.schema import (
@@ -45,7 +45,7 @@ def check_name(name: Any) -> str:
 def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
     """Commits `change`, and gives every open collection the new picture. Held: catalog_lock.
 
-    A full map is answered by copying the catalog to a larger one, once.
+    A full map is answered by copying the catalog to a larger one, once; StorageFailed if even that is too small.
     """
     assert engine.wal is not None
     engine.wal.check()
@@ -55,8 +55,11 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
                 change(writer)
         except MapFull:
             engine.catalog.compact()
-            with engine.catalog.write() as writer:
-                change(writer)
+            try:
+                with engine.catalog.write() as writer:
+                    change(writer)
+            except MapFull as error:
+                raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
     with taking_over(engine):
         take_snapshot(engine)
 

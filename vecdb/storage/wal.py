@@ -169,8 +169,8 @@ class Wal:
         self._sync_directory()
         if self.handle is not None:
             self.handle.close()
+        self.files = [*self.files, file]  # before the handle: whoever sees the handle finds its file
         self.handle, self.synced_upto, self.marked_upto = handle, file.end, file.end
-        self.files = [*self.files, file]
 
     @staticmethod
     def _copy(handle: File, file: LogFile, lsn: int, time_ns: int, payload: Sequence[Bytes]) -> None:
