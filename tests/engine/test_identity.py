@@ -15,9 +15,10 @@ import pytest
 
 import vecdb
 from tests.engine.stepping import DIM, Stepped, stepped, vectors_of
-from vecdb.engine import allow
+from vecdb.engine import allow, registry
 from vecdb.engine.maintain import breathe
 from vecdb.engine.merge import merge
+from vecdb.engine.state import Engine
 
 
 @pytest.fixture
@@ -85,34 +86,25 @@ def test_a_write_that_waits_while_its_collection_is_dropped_is_refused(store: St
     assert [type(error) for error in outcome] == [vecdb.NotFound]
 
 
-def test_a_handle_dropped_on_a_maintenance_thread_closes_elsewhere(tmp_path: Path) -> None:
-    import threading
-    import warnings
-
-    from vecdb.engine import registry
-
+def test_a_handle_dropped_on_a_maintenance_thread_closes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     db = vecdb.open(tmp_path / "dropped", maintenance="manual")
     engine = db._engine
     assert engine is not None
-    caller: list[str] = []
-    original = registry.release
+    closers: list[str] = []
+    shut = registry.shut
 
-    def seen(released: object) -> None:
-        caller.append(threading.current_thread().name)
-        original(engine)
+    def watched(closing: Engine, *, seal: bool) -> None:
+        closers.append(threading.current_thread().name)
+        shut(closing, seal=seal)
 
-    registry.release = seen  # type: ignore[assignment]
-    try:
-        worker = threading.Thread(target=registry.release_dropped, args=(engine,), name="vecdb-maintenance")
-        worker.start()
-        worker.join()
-        for thread in threading.enumerate():
-            if thread.name == "vecdb-close":
-                thread.join()
-    finally:
-        registry.release = original
-    assert caller == ["vecdb-close"]
+    monkeypatch.setattr(registry, "shut", watched)
+    worker = threading.Thread(target=registry.release_dropped, args=(engine,), name="vecdb-maintenance")
+    worker.start()
+    worker.join()
+    for thread in [thread for thread in threading.enumerate() if thread.name == "vecdb-close"]:
+        thread.join()
+    assert closers == ["vecdb-close"]
     assert engine.closed
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        db.close()
+    db.close()  # nothing is left to give back

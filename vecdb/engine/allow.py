@@ -49,7 +49,6 @@ class FilterCache:
         self.lock = threading.Lock()
         self.entries: OrderedDict[tuple[int, Node], _Entry] = OrderedDict()
         self.bytes = 0
-        self.hits = self.misses = 0
 
     def get(self, segment: Segment, node: Node) -> RowSet | None:
         """The allowed rows, if they were found for this segment with these deletions."""
@@ -57,10 +56,8 @@ class FilterCache:
         with self.lock:
             entry = self.entries.get(key)
             if entry is None or not entry.fits(segment):
-                self.misses += 1
                 return None
             self.entries.move_to_end(key)
-            self.hits += 1
             return entry.allowed
 
     def put(self, segment: Segment, node: Node, allowed: RowSet) -> None:

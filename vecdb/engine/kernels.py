@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ from vecdb.index.warm import warm_up
 if TYPE_CHECKING:
     from vecdb.types import Matrix
 
+log = logging.getLogger("vecdb")
 PATIENCE_BYTES = 256 * 1024 * 1024  # vectors that NumPy may scan for a query rather than wait for the kernels
 QUERIES_FIRST = 1  # queries answered before kernels are loaded in the background
-ROWS_UNINDEXED = 4096  # vectors without an index that make loading worth while
 
 
 class Kernels:
@@ -42,8 +43,9 @@ class Kernels:
         try:
             warm_up()
             self.warm = True
-        except BaseException as error:  # noqa: BLE001  kept, and raised where the kernels are waited for
+        except BaseException as error:
             self.failure = error
+            log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
 
     def wait(self) -> None:
         """Returns when kernels are loaded. Raises what stopped them."""

@@ -132,7 +132,6 @@ class Engine:
         self.damaged: set[IndexPlace] = set()  # set aside
         self.index_numbers: dict[tuple[int, int, int], int] = {}
         self.purge: set[int] = set()  # dropped collections whose rows the catalog still has
-        self.counters: dict[str, float] = {}
         self.inside_checkpoint = False
         self.references = 0
         self.closed = False

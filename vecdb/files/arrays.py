@@ -2,7 +2,7 @@
 
     write_array     blocks -> a new synced file and its ArrayEntry
     open_array      entry -> a read-only view on the map; size and header bytes must be what the entry implies
-    verify_array    every byte against the checksums of the entry
+    verify_open     every byte of an open array against the checksums of the entry
 
 dtype, shape, size and checksums stand in the catalog, so no word of a file is trusted: nothing is allocated from a
 header, and nothing is unpickled. Data starts at a multiple of 64 bytes.
@@ -148,7 +148,8 @@ def open_array(disk: Disk, path: Path, entry: ArrayEntry) -> AnyArray:
 
 
 def verify_open(path: Path, array: AnyArray, entry: ArrayEntry) -> None:
-    """As `verify_array`, through the map that `open_array` returned: the file may have lost its name since."""
+    """Every byte against the block checksums; Corrupted names the first bad block. Looks through the map that
+    `open_array` returned, which has checked the header: the file may have lost its name since."""
     header = header_bytes(entry.dtype, entry.shape)
     data = memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
     start, crc = 0, zlib.crc32(header)
@@ -157,16 +158,3 @@ def verify_open(path: Path, array: AnyArray, entry: ArrayEntry) -> None:
         if zlib.crc32(data[start:end], crc) != expected:
             raise Corrupted(path, i * CHECKSUM_BLOCK, "the checksum of a block does not match")
         start, end, crc = end, end + CHECKSUM_BLOCK, 0
-
-
-def verify_array(disk: Disk, path: Path, entry: ArrayEntry) -> None:
-    """Every byte of the file against its block checksums. Corrupted names the first bad block."""
-    file = disk.open(path)
-    try:
-        for i, expected in enumerate(np.frombuffer(entry.crcs, "<u4").tolist()):
-            offset = i * CHECKSUM_BLOCK
-            block = file.read_at(min(CHECKSUM_BLOCK, entry.size - offset), offset)
-            if zlib.crc32(block) != expected:
-                raise Corrupted(path, offset, f"the checksum of {len(block)} bytes does not match")
-    finally:
-        file.close()

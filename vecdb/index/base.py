@@ -7,7 +7,6 @@ Published indexes never change: `add` makes a new one.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, cast
 
@@ -96,11 +95,6 @@ def load_kind(name: str) -> type[Index]:
         raise ValueError(f"no index kind {name!r}; there are {', '.join(_KINDS)}")
     module, attribute = _KINDS[name]
     return cast("type[Index]", getattr(importlib.import_module(module), attribute))
-
-
-def kernels_loaded() -> bool:
-    """Whether this process has loaded the compiled scans; until then exact NumPy search answers faster."""
-    return "vecdb.kernels.scan" in sys.modules
 
 
 def frozen(array: AnyArray) -> AnyArray:

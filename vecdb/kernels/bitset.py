@@ -50,10 +50,6 @@ def count(bits: U64) -> int:
     return int(np.bitwise_count(bits).sum())
 
 
-def contains(bits: U64, row: int) -> bool:
-    return bool((int(bits[row >> 6]) >> (row & 63)) & 1)
-
-
 def rows_of(selected: RowSet, total: int) -> I32:
     """The ascending rows of a set."""
     if selected.rows is not None:

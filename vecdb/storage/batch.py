@@ -20,7 +20,6 @@ from vecdb.types import F32, I32, I64
 
 _LENGTH = struct.Struct("<I")
 ALIGN = 8
-PAYLOADLESS = b"\x80"  # an empty msgpack map
 
 
 @dataclass(frozen=True, slots=True)

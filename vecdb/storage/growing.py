@@ -21,7 +21,6 @@ from vecdb.types import F32, I32, I64, U64, Matrix, Metric
 
 ROWS_MAX = 131_072
 VECTOR_BYTES_MAX = 256 * 1024 * 1024
-REPLAYED_SLICE = 64  # records flattened before other threads get a turn
 
 
 class Version(NamedTuple):
@@ -44,7 +43,7 @@ def capacity_for(fields: Sequence[FieldMeta], rows: int) -> int:
 
 class GrowingField:
     """The vectors of one field. `rows_of[i]` is the record row of field row i; while every record has the field
-    they are equal, and `dense` is true."""
+    they are equal."""
 
     def __init__(self, meta: FieldMeta, dim: int, capacity: int) -> None:
         self.meta, self.dim = meta, dim
@@ -52,7 +51,6 @@ class GrowingField:
         self.inverse_norms: F32 | None = np.empty(capacity, np.float32) if meta.metric is Metric.COSINE else None
         self.rows_of: I32 = np.empty(capacity, np.int32)
         self.count = 0
-        self.sparse_from: int | None = None  # first record row from which field rows and record rows differ
 
     def append(self, values: F32, rows: I32) -> None:
         start, end = self.count, self.count + len(values)

@@ -168,10 +168,6 @@ def record_key(collection: int, sequence: int) -> bytes:
     return _NUMBER.pack(collection) + _LONG.pack(sequence)
 
 
-def record_sequence(key: bytes) -> int:
-    return int(_LONG.unpack(key[4:12])[0])
-
-
 def deletion_key(collection: int, segment: int, lsn: int) -> bytes:
     return segment_key(collection, segment) + _LONG.pack(lsn)
 

@@ -1,0 +1,34 @@
+"""Goal: a process whose kernels cannot be loaded says so and answers with NumPy all the same.
+
+Method: loading is made to fail; the searches, the log message and the error of whoever must wait are looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vecdb
+from vecdb.engine import kernels
+
+
+def test_searches_go_on_when_the_kernels_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ImportError("no compiler on this machine")
+
+    monkeypatch.setattr(kernels, "warm_up", broken)
+    rows = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    with caplog.at_level(logging.WARNING, "vecdb"), vecdb.open(tmp_path / "db", maintenance="manual") as db:
+        docs = db.create_collection("docs", dim=8)
+        docs.upsert(list(range(50)), rows)
+        for row in range(5):
+            assert docs.search(rows[row], k=3)[0].id == row
+        with pytest.raises(ImportError, match="no compiler"):
+            db._engine.kernels.wait()  # type: ignore[union-attr]
+        assert docs.search(rows[7], k=3)[0].id == 7
+    assert "NumPy goes on answering" in caplog.text
