@@ -52,22 +52,27 @@ class Flat:
 
 @dataclass(frozen=True, slots=True)
 class HNSW:
-    """A navigable small-world graph: int8 codes for the walk, float32 for the last decision.
+    """A navigable small-world graph: compressed codes for the walk, float32 for the last decision.
 
     m                 links a new node makes; a row of the graph holds up to 2 * m (4 to 64)
     ef_construction   candidates considered for a new node's links (at least m)
     ef                candidates kept by a search that does not give its own `ef`
+    bits              2, 4 or 8 bits a dimension for the walk; 0: the least that serves a sample of the vectors well
     """
 
     kind: ClassVar[str] = "hnsw"
     m: int = 16
     ef_construction: int = 200
     ef: int = 128
+    bits: int = 0
 
     def __post_init__(self) -> None:
         _set_int(self, "m", 4, 64)
         _set_int(self, "ef_construction", self.m, 4096)
         _set_int(self, "ef", 1, EF_MAX)
+        _set_int(self, "bits", 0, 8)
+        if self.bits not in (0, 2, 4, 8):
+            raise InvalidInput(f"HNSW(bits=) must be 0, 2, 4 or 8, not {self.bits!r}")
 
 
 IndexOptions = Flat | HNSW

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from tests import oracles
-from tests.kernels.conftest import frozen
-from vecdb.kernels import graph, graph_build, graph_links
-from vecdb.kernels.intrinsics import atomic_add, compare_and_swap, store_release
+from tests.kernels.conftest import frozen, matrix_of
+from vecdb.index.base import kernel_inputs
+from vecdb.kernels import graph, graph_build, graph_links, row_codes
+from vecdb.kernels.intrinsics import atomic_add, compare_and_swap, insert_sorted, store_release
 from vecdb.kernels.jit import kernel
+from vecdb.types import Metric
 
 NONE = frozen(np.empty(0, np.int32))
+NO_FLOATS = frozen(np.empty(0, np.float32))
 
 
 def coded(rows, dim=64, seed=0):
@@ -23,25 +26,32 @@ def coded(rows, dim=64, seed=0):
     return frozen(codes), frozen(bias), frozen((128 * levels.sum(1)).astype(np.int32)), levels
 
 
-def test_sorted_pool_keeps_the_smallest():
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_sorted_pool_keeps_the_smallest(blocks):
     rng = np.random.default_rng(2)
-    for capacity in (1, 2, 7, 50):
-        pool, size, given = np.empty(capacity + 1, np.int64), 0, []
-        for key in rng.integers(0, 40, 60):
-            given.append(key)
-            if size < capacity or key < pool[size - 1]:
-                graph.insert_sorted(pool, size, capacity, key)
-                size = min(size + 1, capacity)
-        assert pool[:size].tolist() == sorted(given)[:capacity]
+    pool, given = np.full(8 * blocks, graph.NO_NODE), []
+    for key in rng.integers(-40, 40, 90):
+        given.append(int(key))
+        if key < pool[-1]:
+            put(pool, blocks, key)
+        wanted = sorted(given)[: 8 * blocks]
+        assert pool[: len(wanted)].tolist() == wanted
+        assert (pool[len(wanted) :] == graph.NO_NODE).all()
+
+
+@kernel
+def put(pool, blocks, key):
+    insert_sorted(pool, np.intp(blocks), np.int64(key))
 
 
 def test_node_keys():
-    for distance in (-(2**31), -5, 0, 7, 2**31 - 1):
-        for row in (0, 3, 2**31 - 1):
-            key = graph.node_key(np.int64(distance), row)
-            assert graph.node_row(key) == row
-            assert graph.node_row(key | 1) == row
-            assert key >> 32 == distance
+    estimates = np.array([-np.inf, -3e9, -0.5, 0.0, 1e-30, 0.25, 7.0, np.inf], np.float32)
+    for row in (0, 3, 2**31 - 1):
+        keys = [int(graph.node_key(estimate, row)) for estimate in estimates]
+        assert keys == sorted(keys)
+        assert {int(graph.node_row(key)) for key in keys} == {row}
+        assert {int(graph.node_row(key | 1)) for key in keys} == {row}
+    assert graph.node_key(np.float32(1.0), 4) < graph.node_key(np.float32(1.0), 5) < graph.NO_NODE
 
 
 def test_diverse_links_and_one_of_each_duplicate():
@@ -49,7 +59,7 @@ def test_diverse_links_and_one_of_each_duplicate():
     half = ((levels[:, None, :] - levels[None]) ** 2).sum(2) / 2
     node = 39
     order = np.argsort(half[node], kind="stable")
-    keys = np.array([graph.node_key(np.int64(round(half[node, row])), row) for row in order if row != node])
+    keys = np.array([graph_links.length_key(round(half[node, row]), row) for row in order if row != node])
     chosen, lengths = np.empty(40, np.int32), np.empty(40, np.int32)
     kept = graph_links.select_diverse(
         codes, bias, NONE, offsets, keys, len(keys), 30, chosen, lengths, np.empty(64, np.int8), 1
@@ -124,16 +134,29 @@ def test_atomics():
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_damaged_graph_is_walked_within_its_arrays(level):
-    codes, bias, _, levels = coded(50)
+    vectors = np.random.default_rng(0).standard_normal((50, 64)).astype(np.float32)
+    records, factors = encoded(2, vectors)
     links = np.random.default_rng(1).integers(-(2**31), 2**31, (50, 8)).astype(np.int32)
     links[::2] %= 50
     first_upper = frozen(np.random.default_rng(2).integers(0, 10**6, 50))
-    pool, fresh = np.empty(21, np.int64), np.empty(9, np.int32)
-    query = levels[3].astype(np.int8)
-    pool[0] = graph.node_key(np.int64(0), 4)
-    size, _, _, _ = graph.beam(
-        codes, bias, NONE, np.int64(0), frozen(links), first_upper, level, query, 20, frozen(np.empty(0, np.uint64)),
-        graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool, fresh, np.empty(0, np.int64), 1,
+    pool, query = np.full(24, graph.NO_NODE), np.zeros(row_codes.query_bytes(2, 64), np.int8)
+    unit, shift = row_codes.encode_query(2, vectors[3], np.empty(64, np.int8), query)
+    pool[0] = graph.node_key(np.float32(0), 4)
+    graph.walk(
+        2, records, factors, NO_FLOATS, np.float32(0), frozen(links), first_upper, level, query, unit, shift, 20,
+        frozen(np.empty(0, np.uint64)), graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool,
+        np.empty(0, np.int64), np.empty(18, np.int32), np.empty(9, np.int64),
     )  # fmt: skip
-    assert 1 <= size <= 20
-    assert all(0 <= graph.node_row(key) < 50 for key in pool[:size])
+    met = pool[:20][pool[:20] != graph.NO_NODE]
+    assert 1 <= len(met) <= 20
+    assert all(0 <= graph.node_row(key) < 50 for key in met)
+
+
+def encoded(bits, vectors, metric=Metric.L2, centre=None):
+    rows, dim = vectors.shape
+    records = np.zeros((rows, row_codes.record_bytes(bits, dim)), np.uint8)
+    factors = records.view(np.float32)
+    centre = np.zeros(dim, np.float32) if centre is None else centre
+    inputs = kernel_inputs(matrix_of(vectors, metric))
+    row_codes.encode_records(bits, *inputs, frozen(centre), 0, rows, records, factors)
+    return frozen(records), frozen(factors)

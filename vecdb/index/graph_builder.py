@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from vecdb.index.base import NO_BITS, NO_ROWS, frozen, kernel_inputs
+from vecdb.index.base import NO_BITS, NO_NORMS, NO_ROWS, frozen, kernel_inputs
 from vecdb.kernels.graph_build import dot_extras, insert_rows, reach_rows
 from vecdb.kernels.graph_links import measure_links
-from vecdb.kernels.quantize import encode_rows
+from vecdb.kernels.quantize import encode_rows, scale_of
+from vecdb.kernels.row_codes import encode_records, record_bytes
 from vecdb.types import F32, I32, I64, U8, AnyArray, Matrix, Metric, Progress
 
+FINE_BITS = 4
 LINE = 64  # bytes: codes and links start on a cache line
 TURN_SECONDS = 0.04  # between two calls of progress
 FIRST_TURN = 64  # rows inserted before the speed is known
@@ -37,22 +39,22 @@ def aligned(shape: tuple[int, ...], dtype: Any, value: int) -> AnyArray:
 class Graph:
     """The arrays of a graph over n rows.
 
-    codes   uint8 (n, stride)   one-scale codes, + 128, padded to whole cache lines
-    bias    int32 (n,)          see kernels.quantize.encode_rows;  offsets int32 (n,) likewise
-    levels  uint8 (n,)          the highest level of each node
-    links   int32 (n, 2m)       neighbours on level 0, ended by -1
-    upper   int32 (u, m)        the same for the higher levels: row first_upper[node] + level - 1
-    entry   the node at which searches start; no other has a higher level
+    records  uint8 (n, stride)   what walks read: kernels.row_codes of `bits` bits, whole cache lines
+    fine     uint8 (n, stride)   FINE_BITS codes that sort the candidates of a walk; no rows when `bits` is not 2
+    levels   uint8 (n,)          the highest level of each node
+    links    int32 (n, 2m)       neighbours on level 0, ended by -1
+    upper    int32 (u, m)        the same for the higher levels: row first_upper[node] + level - 1
+    centre   float32 (dim,)      what the codes are relative to
+    entry    the node at which searches start; no other has a higher level
     """
 
-    codes: U8
-    bias: I32
-    offsets: I32
+    bits: int
+    records: U8
+    fine: U8
     levels: U8
     links: I32
     upper: I32
     centre: F32
-    scale: float
     entry: int
 
     @property
@@ -75,17 +77,20 @@ def draw_levels(first: int, last: int, m: int, seed: int) -> U8:
     return np.asarray(np.minimum(-np.log(chance) / np.log(m), LEVEL_MAX).astype(np.uint8))
 
 
-def empty_graph(rows: int, dim: int, m: int, levels: U8, centre: F32, scale: float) -> Graph:
-    stride = -(-dim // LINE) * LINE
+def fine_shape(bits: int, rows: int, dim: int) -> tuple[int, int]:
+    """Shape of `fine`: the coarsest codes need a second look, finer ones are followed by float32 at once."""
+    return (rows, record_bytes(FINE_BITS, dim)) if bits == 2 else (0, LINE)
+
+
+def empty_graph(rows: int, dim: int, m: int, levels: U8, centre: F32, bits: int) -> Graph:
     return Graph(
-        aligned((rows, stride), np.uint8, 128),
-        np.zeros(rows, np.int32),
-        np.zeros(rows, np.int32),
+        bits,
+        aligned((rows, record_bytes(bits, dim)), np.uint8, 0),
+        aligned(fine_shape(bits, rows, dim), np.uint8, 0),
         levels,
         aligned((rows, 2 * m), np.int32, -1),
         aligned((int(levels.sum(dtype=np.int64)), m), np.int32, -1),
         centre,
-        scale,
         int(np.argmax(levels)) if rows else 0,
     )
 
@@ -94,52 +99,85 @@ def extended(graph: Graph, rows: int, dim: int, m: int, seed: int) -> Graph:
     """A copy with room for `rows`; new nodes reach no higher than the entry, which stays."""
     old = len(graph.levels)
     drawn = np.minimum(draw_levels(old, rows, m, seed), graph.top).astype(np.uint8)
-    larger = empty_graph(rows, dim, m, np.concatenate([graph.levels, drawn]), graph.centre, graph.scale)
-    for name in ("codes", "bias", "offsets", "links", "upper"):
+    levels = np.concatenate([graph.levels, drawn])
+    larger = replace(empty_graph(rows, dim, m, levels, graph.centre, graph.bits), entry=graph.entry)
+    for name in ("records", "fine", "links", "upper"):
         mine, theirs = getattr(larger, name), getattr(graph, name)
         mine[: len(theirs)] = theirs
     return larger
 
 
 def encode(graph: Graph, matrix: Matrix, first: int, progress: Progress | None) -> None:
+    """Fill the codes of the rows from `first` on."""
+    centre, inputs = frozen(graph.centre), kernel_inputs(matrix)
+    for start, last in steps(matrix, first, progress):
+        encode_records(graph.bits, *inputs, centre, start, last, graph.records, graph.records.view(np.float32))
+        if len(graph.fine):
+            encode_records(FINE_BITS, *inputs, centre, start, last, graph.fine, graph.fine.view(np.float32))
+
+
+def steps(matrix: Matrix, first: int, progress: Progress | None) -> Iterator[tuple[int, int]]:
+    """Parts of the rows from `first` on that take some tens of milliseconds to encode."""
     step = max(256, (4 << 20) // matrix.dim)
     for start in range(first, matrix.rows, step):
         if progress is not None:
             progress(first, matrix.rows)
-        last = min(start + step, matrix.rows)
-        encode_rows(
-            *kernel_inputs(matrix),
-            frozen(graph.centre),
-            np.float32(graph.scale),
-            start,
-            last,
-            graph.codes,
-            graph.bias,
-            graph.offsets,
-        )
+        yield start, min(start + step, matrix.rows)
 
 
-def insert(graph: Graph, metric: Metric, first: int, ef: int, threads: int, progress: Progress | None) -> None:
+@dataclass(frozen=True, slots=True)
+class LinkCodes:
+    """What links are chosen by while a graph is built: one-scale codes, whose distances are those between any two rows.
+
+    codes, bias, offsets   see kernels.quantize.encode_rows
+    extra, lift            under dot the further value of each row (see dot_extras), and the same in the unit of the
+                           vectors; else empty
+    """
+
+    codes: AnyArray
+    bias: AnyArray
+    extra: AnyArray
+    offsets: AnyArray
+    lift: AnyArray
+
+
+def link_codes(graph: Graph, matrix: Matrix, progress: Progress | None) -> LinkCodes:
+    inputs, rows = kernel_inputs(matrix), matrix.rows
+    scale = np.float32(scale_of(matrix.metric, matrix.vectors, matrix.inverse_norms, graph.centre))
+    codes = aligned((rows, -(-matrix.dim // LINE) * LINE), np.uint8, 128)
+    bias, offsets = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+    for start, last in steps(matrix, 0, progress):
+        encode_rows(*inputs, frozen(graph.centre), scale, start, last, codes, bias, offsets)
+    if matrix.metric != Metric.DOT:
+        return LinkCodes(frozen(codes), frozen(bias), NO_ROWS, frozen(offsets), NO_NORMS)
+    extra = np.empty_like(bias)
+    dot_extras(frozen(codes), bias, extra)
+    return LinkCodes(frozen(codes), frozen(bias), frozen(extra), frozen(offsets), frozen(extra * scale))
+
+
+def insert(graph: Graph, matrix: Matrix, first: int, ef: int, threads: int, progress: Progress | None) -> None:
     """Link the rows from `first` on into the graph."""
-    rows, m = len(graph.levels), graph.upper.shape[1]
+    rows, m = matrix.rows, graph.upper.shape[1]
     order = np.arange(rows, dtype=np.int32)
     if first == 0:  # the entry must be there before the others
         order[0], order[graph.entry] = order[graph.entry], order[0]
-    codes, offsets = frozen(graph.codes), frozen(graph.offsets)
-    bias, extra = link_space(graph, metric)
+    by = link_codes(graph, matrix, progress)
+    space = (by.codes, by.bias, by.extra, by.offsets)
     first_upper = graph.first_upper()
     lengths, upper_lengths = np.zeros(graph.links.shape, np.int32), np.zeros(graph.upper.shape, np.int32)
     if first > 0:
         owners = np.repeat(np.arange(rows, dtype=np.int32), graph.levels)
         for links, owner, out in ((graph.links, order, lengths), (graph.upper, owners, upper_lengths)):
-            measure_links(codes, bias, extra, offsets, frozen(links), frozen(owner), out)
+            measure_links(*space, frozen(links), frozen(owner), out)
     counter, locks = np.full(1, first, np.int64), np.zeros(rows, np.int32)
     stamps = [np.zeros(rows, np.int32) for _ in range(threads)]
     epochs = [0] * threads
 
     def work(thread: int, limit: int) -> None:
         epochs[thread] = insert_rows(
-            codes, bias, extra, offsets, frozen(order), frozen(graph.levels), frozen(first_upper),
+            *kernel_inputs(matrix), frozen(graph.centre), graph.bits, frozen(graph.records),
+            frozen(graph.records.view(np.float32)), by.lift, *space,
+            frozen(order), frozen(graph.levels), frozen(first_upper),
             graph.links, frozen(graph.links), lengths, graph.upper, frozen(graph.upper), upper_lengths,
             locks, counter, limit, graph.entry, graph.top, m, ef, NO_BITS, stamps[thread], epochs[thread],
         )  # fmt: skip
@@ -148,15 +186,6 @@ def insert(graph: Graph, metric: Metric, first: int, ef: int, threads: int, prog
     for _ in range(REACH_ROUNDS):
         if reach_rows(graph.links, graph.entry) == 0:
             break
-
-
-def link_space(graph: Graph, metric: Metric) -> tuple[AnyArray, AnyArray]:
-    """(bias, extra) of the space in which links are chosen; that of searches, except under dot."""
-    if metric != Metric.DOT:
-        return frozen(graph.bias), NO_ROWS
-    bias, extra = np.empty_like(graph.bias), np.empty_like(graph.bias)
-    dot_extras(frozen(graph.codes), bias, extra)
-    return frozen(bias), frozen(extra)
 
 
 def take_turns(

@@ -1,4 +1,4 @@
-"""HNSW: a navigable small-world graph, walked with int8 codes, decided with float32 vectors."""
+"""HNSW: a navigable small-world graph, walked with RaBitQ codes, decided with float32 vectors."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vecdb.index import graph_builder
-from vecdb.index.base import NO_BITS, NO_ROWS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.flat import search_exact
-from vecdb.index.graph_builder import LINE, Graph
-from vecdb.kernels.graph import NO_LIMIT, search_graph
-from vecdb.kernels.quantize import centre_of, scale_of
+from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
+from vecdb.kernels.graph import NO_LIMIT
+from vecdb.kernels.graph_search import search_graph
+from vecdb.kernels.quantize import centre_of
+from vecdb.kernels.row_codes import record_bytes
 from vecdb.options import HNSW
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
-QUANTISER = "int8-one-scale-v1"
+QUANTISER = "rabitq-records-v1"
 EPOCH_LIMIT = (1 << 31) - 1
 SMALL_DIM = 32
+BITS = (2, 4, 8)
+NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 REBUILD_GROWTH = 8  # an index that grows more at once is built anew, with levels and a centre of its own
-GRAPH_ARRAYS = ("codes", "bias", "offsets", "levels", "links", "upper", "centre")
+GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "centre")
 
 
-# What search_graph takes first: metric, vectors, codes, bias, no_extra, links, upper, first_upper, centre, scale,
-# entry, top.
+# What search_graph takes first: metric, vectors, bits, records, factors, fine bits, fine, fine factors, no_extra,
+# links, upper, first_upper, centre, entry, top.
 WalkInputs = tuple[
-    int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, np.float32, int, int
-]
+    int, AnyArray, int, AnyArray, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
+    int, int,
+]  # fmt: skip
 
 
 class Visited:
@@ -56,14 +61,17 @@ class HnswIndex:
         self._inputs = kernel_inputs(matrix)
         self._fixed: WalkInputs = (
             *self._inputs[:2],
-            frozen(graph.codes),
-            frozen(graph.bias),
-            NO_ROWS,
+            graph.bits,
+            frozen(graph.records),
+            frozen(graph.records.view(np.float32)),
+            FINE_BITS,
+            frozen(graph.fine),
+            frozen(graph.fine.view(np.float32)),
+            NO_NORMS,
             frozen(graph.links),
             frozen(graph.upper),
             frozen(graph.first_upper()),
             frozen(graph.centre),
-            np.float32(graph.scale),
             graph.entry,
             graph.top,
         )
@@ -71,7 +79,7 @@ class HnswIndex:
 
     @property
     def traits(self) -> Traits:
-        return Traits(self.kind, self.matrix.rows, self.matrix.dim, 8, masked=False, graph=True)
+        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.graph.bits, masked=False, graph=True)
 
     @property
     def indexed_rows(self) -> int:
@@ -82,9 +90,9 @@ class HnswIndex:
         cls, matrix: Matrix, options: HNSW, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
     ) -> Self:
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
-        scale = scale_of(matrix.metric, matrix.vectors, matrix.inverse_norms, centre)
         levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed)
-        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, centre, scale)
+        bits = options.bits or choose_bits(matrix, centre)
+        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, centre, bits)
         return cls._filled(matrix, options, graph, 0, seed, threads, progress)
 
     def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
@@ -106,7 +114,7 @@ class HnswIndex:
     ) -> Self:
         if matrix.rows > first:
             graph_builder.encode(graph, matrix, first, progress)
-            graph_builder.insert(graph, matrix.metric, first, options.ef_construction, max(1, threads), progress)
+            graph_builder.insert(graph, matrix, first, options.ef_construction, max(1, threads), progress)
         return cls(matrix, options, graph, seed)
 
     def search(
@@ -148,7 +156,7 @@ class HnswIndex:
 
     def _rescored(self, k: int, ef: int) -> int:
         """Candidates to score exactly: codes of few dimensions tell too little to leave any out."""
-        return ef if self.matrix.dim < SMALL_DIM else max(k + 10, k + k // 2)
+        return ef if self.matrix.dim < SMALL_DIM else k + max(5, k // 3)
 
     def _take(self, walks: int) -> Visited:
         try:
@@ -159,13 +167,13 @@ class HnswIndex:
         return visited
 
     def arrays(self) -> dict[str, AnyArray]:
-        return {name: getattr(self.graph, name) for name in GRAPH_ARRAYS}
+        return {name: array for name in GRAPH_ARRAYS if (array := getattr(self.graph, name)).size or name != "fine"}
 
     def parameters(self) -> dict[str, Any]:
         return {
             "quantiser": QUANTISER,
             "rows": self.matrix.rows,
-            "scale": float(self.graph.scale),
+            "bits": self.graph.bits,
             "entry": self.graph.entry,
             "seed": self.seed,
         }
@@ -178,19 +186,18 @@ class HnswIndex:
         for name, value in (("quantiser", QUANTISER), ("rows", rows)):
             if parameters.get(name) != value:
                 raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
-        entry, scale = int(parameters["entry"]), float(parameters["scale"])
-        if not (0 <= entry < max(rows, 1) and scale > 0 and np.isfinite(scale)):
-            raise ValueError(f"entry {entry} or scale {scale} is out of range")
+        entry, bits = int(parameters["entry"]), int(parameters["bits"])
+        if not 0 <= entry < max(rows, 1) or bits not in BITS:
+            raise ValueError(f"entry {entry} or bits {bits} is out of range")
         levels = expect(arrays, "levels", np.uint8, (rows,))
         graph = Graph(
-            expect(arrays, "codes", np.uint8, (rows, -(-matrix.dim // LINE) * LINE)),
-            expect(arrays, "bias", np.int32, (rows,)),
-            expect(arrays, "offsets", np.int32, (rows,)),
+            bits,
+            expect(arrays, "records", np.uint8, (rows, record_bytes(bits, matrix.dim))),
+            expect({"fine": NO_FINE, **arrays}, "fine", np.uint8, fine_shape(bits, rows, matrix.dim)),
             levels,
             expect(arrays, "links", np.int32, (rows, 2 * m)),
             expect(arrays, "upper", np.int32, (int(levels.sum(dtype=np.int64)), m)),
             expect(arrays, "centre", np.float32, (matrix.dim,)),
-            scale,
             entry,
         )
         return cls(matrix, options, graph, int(parameters.get("seed", 0)))
@@ -209,6 +216,10 @@ class HnswIndex:
         used = graph.upper >= 0
         if (graph.levels[graph.upper[used]] < np.repeat(level, used.sum(1))).any():
             raise ValueError("array 'upper' links to a node that is not on that level")
+
+
+def choose_bits(matrix: Matrix, centre: F32) -> int:
+    return 2 if matrix.dim >= 128 else 8
 
 
 def check_links(name: str, links: I32, nodes: AnyArray, rows: int) -> None:

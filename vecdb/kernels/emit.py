@@ -19,7 +19,7 @@ from vecdb.kernels.jit import JIT_ON
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
 BYTES, WORDS, SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
-FLOATS = ir.VectorType(F32, 16)
+FLOATS, KEYS = ir.VectorType(F32, 16), ir.VectorType(I64, 8)
 LINE = 64  # bytes of a cache line, and of a vector register
 STRAIGHT_LINES = 24  # 1,536 code dimensions
 
@@ -136,3 +136,48 @@ def dot_step_generic(builder: Any, total: Any, codes: Any, query: Any) -> Any:
             lanes = ir.Constant(SUMS, list(range(first, 32, 2)))
             total = builder.add(total, builder.shuffle_vector(product, blank, lanes))
     return total
+
+
+def sum_of_slots(builder: Any, bits: int, left: Any, right: Any, lines: Any, step: Callable[..., Any]) -> Any:
+    """16 partial sums of level * query byte over `lines` cache lines, at least one, of levels of `bits` bits.
+
+    Levels are masked where they stand in their byte and so are 2^(bits * slot) times too large, as each slot's sum is;
+    the shift of the sums at the end is exact.
+    """
+    slots = 8 // bits
+    before, line, done = (
+        builder.block,
+        builder.append_basic_block("slots.line"),
+        builder.append_basic_block("slots.done"),
+    )
+    builder.branch(line)
+    builder.position_at_end(line)
+    at, totals = builder.phi(I64), [builder.phi(SUMS) for _ in range(slots)]
+    codes = load(builder, forward(builder, left, builder.mul(at, I64(LINE))), BYTES)
+    queries = forward(builder, right, builder.mul(at, I64(LINE * slots)))
+    after = []
+    for slot, total in enumerate(totals):
+        mask = ((1 << bits) - 1) << (bits * slot)
+        levels = codes if slots == 1 else builder.and_(codes, constant(BYTES, mask - 256 if mask > 127 else mask))
+        after.append(step(builder, total, levels, load(builder, forward(builder, queries, slot * LINE), BYTES)))
+    following = builder.add(at, I64(1))
+    builder.cbranch(builder.icmp_signed("<", following, lines), line, done)
+    at.add_incoming(I64(0), before)
+    at.add_incoming(following, line)
+    for total, added in zip(totals, after, strict=True):
+        total.add_incoming(constant(SUMS, 0), before)
+        total.add_incoming(added, line)
+    builder.position_at_end(done)
+    total = after[0]
+    for slot in range(1, slots):
+        total = builder.add(total, builder.ashr(after[slot], constant(SUMS, bits * slot)))
+    return total
+
+
+def merge_block(builder: Any, start: Any, block: Any, lower: Any, current: Any, keys: Any) -> None:
+    """Store min(current, max(current moved up by one place, keys)) to a block of 8 keys; `lower` is the block below."""
+    lanes = ir.Constant(ir.VectorType(I32, 8), list(range(7, 15)))
+    moved = builder.shuffle_vector(lower, current, lanes)
+    moved = builder.select(builder.icmp_signed(">", moved, keys), moved, keys)
+    merged = builder.select(builder.icmp_signed("<", current, moved), current, moved)
+    store(builder, merged, forward(builder, start, builder.mul(block, I64(LINE))))

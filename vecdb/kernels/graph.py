@@ -1,43 +1,36 @@
-"""Walks of a navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over int8 codes.
+"""Walks of a navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over RaBitQ records.
 
-One sorted int64 pool holds the walk: key = distance << 32 | row << 1 | expanded. All distances are integers; every
-line of every fresh neighbour is prefetched when it is met, and scored after the others were met. The pool is kept
-sorted by insertion from the back, which beats heaps up to several hundred candidates. Rows of `links` end at the
-first -1. An id outside the rows ends a row too: a damaged graph gives bad answers, never a bad address.
+Memory is what a walk waits for: a distance reads one record of one or two cache lines, all records of a hop are
+prefetched while the hop before it is scored, and the links of the next candidates are prefetched too. What branches
+would mispredict is computed instead: which neighbours are new, which are near enough, where they go in the pool.
+
+The pool is sorted int64 keys = order-preserving bits of the estimate << 32 | row << 1 | expanded, filled up with
+NO_NODE. Rows of `links` end at the first -1. An id outside the rows ends a row too: a damaged graph gives bad
+answers, never a bad address.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.distance import DOT, rescore
-from vecdb.kernels.intrinsics import prefetch_row, row_dot
+from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.quantize import centre_query, quantise, quantise_with
-from vecdb.kernels.scan import NO_KEY, is_allowed
+from vecdb.kernels.row_codes import LINE, row_estimate
+from vecdb.kernels.scan import is_allowed
 from vecdb.types import AnyArray
 
-LINKS_AHEAD = 2  # pool entries whose links are prefetched
+LINKS_AHEAD = 3  # pool entries whose links are prefetched
+POOL_BLOCK = 8  # keys that are inserted at once; pools are whole blocks
+NO_NODE = np.int64(0x7FFFFFFFFFFFFFFF)  # the place of a node that is not there: the largest key, and expanded
+EXPANDED = np.int64(1)
 NO_LIMIT = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @inlined
-def code_distance(
-    codes: AnyArray, bias: AnyArray, extra: AnyArray, factor: np.int64, row: Integer, query: AnyArray, lines: int
-) -> np.int64:
-    """Half the squared distance of the codes, or -dot, up to a constant of the query.
-
-    extra  int32 (n,): one more value of each row, and `factor` that of the query; empty if there is none
-    """
-    distance = np.int64(bias[row]) - np.int64(row_dot(codes, np.intp(row), query, np.intp(lines)))
-    if extra.shape[0] > 0:
-        distance -= factor * np.int64(extra[row])
-    return distance
-
-
-@inlined
-def node_key(distance: np.int64, row: Integer) -> np.int64:
-    return np.int64((distance << np.int64(32)) | (np.int64(row) << np.int64(1)))
+def node_key(estimate: np.float32, row: Integer) -> np.int64:
+    bits = np.int32(np.float32(estimate).view(np.int32))
+    bits ^= (bits >> np.int32(31)) & np.int32(0x7FFFFFFF)  # negative floats order backwards by their bits
+    return np.int64((np.int64(bits) << np.int64(32)) | (np.int64(row) << np.int64(1)))
 
 
 @inlined
@@ -46,251 +39,188 @@ def node_row(key: np.int64) -> np.int64:
 
 
 @inlined
-def insert_sorted(pool: AnyArray, size: int, capacity: int, key: np.int64) -> int:
-    """Insert into the sorted pool, dropping the last key of a full one; returns the position."""
-    at = size if size < capacity else size - 1
-    while at > 0 and pool[at - 1] > key:
-        pool[at] = pool[at - 1]
-        at -= 1
-    pool[at] = key
-    return at
+def pool_blocks(keys: int) -> int:
+    return (keys + POOL_BLOCK - 1) // POOL_BLOCK
 
 
 @inlined
 def collect_fresh(
-    codes: AnyArray, links: AnyArray, at: Integer, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, lines: int
+    links: AnyArray, at: Integer, rows: int, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, first: int
 ) -> int:
-    """fresh[:count] = the neighbours in links[at] that this walk has not met, now marked and prefetched."""
-    rows, count = codes.shape[0], 0
+    """fresh[first:end] = the neighbours in links[at] that this walk has not met, marked as met; returns the end."""
+    end = first
     for j in range(links.shape[1]):
         row = links[at, j]
         if row < 0 or row >= rows:
             break
-        if stamps[row] != epoch:
-            stamps[row] = epoch
-            fresh[count] = row
-            count += 1
-            prefetch_row(codes, np.intp(row), np.intp(lines))
-    return count
+        fresh[end] = row
+        end += int(stamps[row] != epoch)
+        stamps[row] = epoch
+    return end
 
 
 @inlined
-def walk(
-    codes: AnyArray,
-    bias: AnyArray,
+def score_fresh(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
     extra: AnyArray,
-    factor: np.int64,
-    links: AnyArray,
-    first_upper: AnyArray,
-    level: int,
+    weight: np.float32,
     query: AnyArray,
-    ef: int,
-    allow: AnyArray,
-    limit: np.int64,
-    stamps: AnyArray,
-    epoch: np.int32,
-    pool: AnyArray,
-    fresh: AnyArray,
-    found: AnyArray,
     lines: int,
-) -> tuple[int, int, int, int]:
-    """Best-first search from pool[0] with a pool of `ef`; returns (pool size, found size, hops, distances).
+    unit: np.float32,
+    shift: np.float32,
+    fresh: AnyArray,
+    first: int,
+    end: int,
+    worst: np.int64,
+    keys: AnyArray,
+) -> tuple[int, np.int64]:
+    """keys[:count] = those of fresh[first:end] below `worst`; returns (count, the smallest key of all)."""
+    count, lowest = 0, NO_NODE
+    for j in range(first, end):
+        row = fresh[j]
+        estimate = row_estimate(bits, records, factors, row, query, lines, unit, shift)
+        if extra.shape[0] > 0:
+            estimate -= weight * extra[row]
+        key = node_key(estimate, row)
+        keys[count] = key
+        count += int(key < worst)
+        lowest = min(lowest, key)
+    return count, lowest
 
-    links   of `level`: row r of level 0 is node r; of a higher level, first_upper[node] + level - 1
-    found   with a non-empty `allow`: the nearest allowed rows met, a sorted pool of its own length
-    limit   distances after which the walk stops
-    """
-    filtered = allow.shape[0] > 0
-    size, cursor, hops, distances, kept = 1, 0, 0, 1, 0
-    if filtered and is_allowed(allow, node_row(pool[0])):
-        found[0], kept = pool[0], 1
-    worst = NO_KEY if ef > 1 else pool[0]
-    while cursor < size and distances < limit:
-        entry = pool[cursor]
-        if entry & np.int64(1):
-            cursor += 1
-            continue
-        pool[cursor] = entry | np.int64(1)
-        at = node_row(entry)
-        if level > 0:
-            at = first_upper[at] + level - 1
-            if at >= links.shape[0]:
-                continue
-        count = collect_fresh(codes, links, at, stamps, epoch, fresh, lines)
-        hops += 1
-        distances += count
-        best = size
-        for j in range(count):
-            row = fresh[j]
-            key = node_key(code_distance(codes, bias, extra, factor, row, query, lines), row)
-            if key < worst:
-                position = insert_sorted(pool, size, ef, key)
-                if size < ef:
-                    size += 1
-                if size == ef:
-                    worst = pool[size - 1]
-                best = min(best, position)
-            if filtered and (kept < found.shape[0] or key < found[kept - 1]) and is_allowed(allow, row):
-                insert_sorted(found, kept, found.shape[0], key)
-                kept = min(kept + 1, found.shape[0])
-        cursor = best if best <= cursor else cursor + 1
-        if level == 0:
-            for ahead in range(cursor, min(cursor + LINKS_AHEAD, size)):
-                prefetch_row(links, np.intp(node_row(pool[ahead])), np.intp((4 * links.shape[1] + 63) // 64))
-    return size, kept, hops, distances
+
+@inlined
+def collect_found(allow: AnyArray, keys: AnyArray, count: int, found: AnyArray, blocks: int) -> None:
+    """Put the allowed rows of keys[:count] into the sorted pool `found`."""
+    for j in range(count):
+        if keys[j] < found[POOL_BLOCK * blocks - 1] and is_allowed(allow, node_row(keys[j])):
+            insert_sorted(found, np.intp(blocks), keys[j])
+
+
+@inlined
+def prefetch_links(links: AnyArray, pool: AnyArray, cursor: int, ef: int) -> None:
+    ahead, lines = cursor, np.intp((4 * links.shape[1] + LINE - 1) // LINE)
+    for _ in range(LINKS_AHEAD):
+        while ahead < ef and pool[ahead] & EXPANDED:
+            ahead += 1
+        if ahead < ef:
+            prefetch_row(links, np.intp(node_row(pool[ahead])), lines)
+            ahead += 1
 
 
 @kernel
-def beam(
-    codes: AnyArray,
-    bias: AnyArray,
+def walk(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
     extra: AnyArray,
-    factor: np.int64,
+    weight: np.float32,
     links: AnyArray,
     first_upper: AnyArray,
     level: int,
     query: AnyArray,
+    unit: np.float32,
+    shift: np.float32,
     ef: int,
     allow: AnyArray,
     limit: np.int64,
     stamps: AnyArray,
     epoch: np.int32,
     pool: AnyArray,
-    fresh: AnyArray,
     found: AnyArray,
-    lines: int,
-) -> tuple[int, int, int, int]:
-    """See walk; the code lengths of 384 and 768 dimensions get loops of a length known to the compiler."""
-    # fmt: off
-    if lines == 6:
-        return walk(
-            codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
-            fresh, found, 6,
+    fresh: AnyArray,
+    keys: AnyArray,
+) -> tuple[int, int]:
+    """Best-first search from pool[0] with the first `ef` places of the pool; returns (hops, distances).
+
+    A hop is scored after the next one has been chosen and its records asked for.
+
+    extra   float32 (n,), or empty: weight * extra[row] comes off the estimate of a row
+    links   of `level`: row r of level 0 is node r; of a higher level, first_upper[node] + level - 1
+    pool    int64, whole blocks, NO_NODE from place 1 on;  found  whole blocks of NO_NODE that receive the nearest
+            allowed rows met; of length 0 when `allow` is empty
+    limit   distances after which the walk stops
+    fresh   int32 (2 * links a row + 2,);  keys  int64 (links a row + 1,)
+    """
+    rows, blocks, found_blocks = records.shape[0], pool_blocks(ef), found.shape[0] // POOL_BLOCK
+    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    filtered = allow.shape[0] > 0
+    if filtered and is_allowed(allow, node_row(pool[0])):
+        found[0] = pool[0]
+    cursor, hops, distances = 0, 0, 1
+    first, end, half = 0, 0, links.shape[1] + 1
+    while True:
+        while cursor < ef and pool[cursor] & EXPANDED:
+            cursor += 1
+        next_first = half - first  # the halves of `fresh` take turns
+        next_end = next_first
+        if cursor < ef and distances < limit:
+            at = node_row(pool[cursor])
+            pool[cursor] |= EXPANDED
+            cursor += 1
+            hops += 1
+            if level > 0:
+                at = first_upper[at] + level - 1
+            if at < links.shape[0]:
+                next_end = collect_fresh(links, at, rows, stamps, epoch, fresh, next_first)
+                for j in range(next_first, next_end):
+                    prefetch_row(records, np.intp(fresh[j]), asked)
+        elif end == first:
+            return hops, distances
+        worst = pool[ef - 1]
+        if filtered:
+            worst = max(worst, found[found.shape[0] - 1])
+        count, lowest = score_fresh(
+            bits, records, factors, extra, weight, query, lines, unit, shift, fresh, first, end, worst, keys
         )
-    if lines == 12:
-        return walk(
-            codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
-            fresh, found, 12,
-        )
-    return walk(
-        codes, bias, extra, factor, links, first_upper, level, query, ef, allow, limit, stamps, epoch, pool,
-        fresh, found, lines,
-    )
-    # fmt: on
+        distances += end - first
+        if filtered:
+            collect_found(allow, keys, count, found, found_blocks)
+        for j in range(count):
+            if keys[j] < pool[ef - 1]:
+                insert_sorted(pool, np.intp(blocks), keys[j])
+        while cursor > 0 and pool[cursor - 1] >= lowest:
+            cursor -= 1
+        prefetch_links(links, pool, cursor, ef)
+        first, end = next_first, next_end
 
 
 @kernel
 def descend(
-    codes: AnyArray,
-    bias: AnyArray,
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
     extra: AnyArray,
-    factor: np.int64,
+    weight: np.float32,
     upper: AnyArray,
     first_upper: AnyArray,
     entry: int,
     top: int,
     bottom: int,
     query: AnyArray,
-    lines: int,
+    unit: np.float32,
+    shift: np.float32,
+    fresh: AnyArray,
+    keys: AnyArray,
 ) -> np.int64:
     """Walk greedily from `entry` at level `top` down to above `bottom`; returns the key of the nearest node met."""
-    rows = codes.shape[0]
-    best = node_key(code_distance(codes, bias, extra, factor, entry, query, lines), entry)
+    rows, lines, asked = records.shape[0], query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    fresh[0] = entry
+    _, best = score_fresh(bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, 1, NO_NODE, keys)
     for level in range(top, bottom, -1):
         moved = True
         while moved:
-            moved = False
-            at = first_upper[node_row(best)] + level - 1
+            at, count = first_upper[node_row(best)] + level - 1, 0
             if at >= upper.shape[0]:
                 break
-            for j in range(upper.shape[1]):
-                row = upper[at, j]
-                if row < 0 or row >= rows:
-                    break
-                key = node_key(code_distance(codes, bias, extra, factor, row, query, lines), row)
-                if key < best:
-                    best, moved = key, True
+            while count < upper.shape[1] and 0 <= upper[at, count] < rows:
+                fresh[count] = upper[at, count]
+                prefetch_row(records, np.intp(fresh[count]), asked)
+                count += 1
+            _, lowest = score_fresh(
+                bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, count, NO_NODE, keys
+            )
+            moved = bool(lowest < best)
+            best = min(best, lowest)
     return best
-
-
-@kernel
-def code_query(
-    metric: int, queries: AnyArray, i: int, centre: AnyArray, scale: np.float32, moved: AnyArray, out: AnyArray
-) -> None:
-    """out[:dim] int8 = the code of queries[i]; under dot in a scale of its own, which cannot change the order."""
-    centre_query(metric, queries, i, centre, moved)
-    if metric == DOT:
-        quantise(moved, queries.shape[1], out)
-    else:
-        quantise_with(scale, moved, queries.shape[1], out)
-
-
-@kernel
-def search_graph(
-    metric: int,
-    vectors: AnyArray,
-    codes: AnyArray,
-    bias: AnyArray,
-    no_extra: AnyArray,
-    links: AnyArray,
-    upper: AnyArray,
-    first_upper: AnyArray,
-    centre: AnyArray,
-    scale: np.float32,
-    entry: int,
-    top: int,
-    allow: AnyArray,
-    queries: AnyArray,
-    k: int,
-    ef: int,
-    pool_rows: int,
-    limit: np.int64,
-    stamps: AnyArray,
-    epoch: int,
-    out_rows: AnyArray,
-    out_distances: AnyArray,
-    counters: AnyArray,
-) -> int:
-    """The k nearest allowed rows met by a walk with `ef` candidates, the best `pool_rows` of them scored exactly.
-
-    vectors float32 (n, dim); codes uint8 (n, stride); bias int32 (n,); no_extra int32 (0,); links int32 (n, 2m);
-    upper int32 (u, m); first_upper int64 (n,); stamps int32 (n,), below `epoch` everywhere. Returns the last epoch.
-    """
-    dim, lines = queries.shape[1], codes.shape[1] // 64
-    pool, found = np.empty(ef + 1, np.int64), np.empty(pool_rows, np.int64)
-    fresh, keys = np.empty(links.shape[1] + 1, np.int32), np.empty(pool_rows, np.int64)
-    moved, query = np.empty(dim, np.float32), np.zeros(codes.shape[1], np.int8)
-    for i in range(queries.shape[0]):
-        code_query(metric, queries, i, centre, scale, moved, query)
-        epoch += 1
-        stamp = np.int32(epoch)
-        pool[0] = descend(codes, bias, no_extra, np.int64(0), upper, first_upper, entry, top, 0, query, lines)
-        stamps[node_row(pool[0])] = stamp
-        size, kept, hops, distances = beam(
-            codes,
-            bias,
-            no_extra,
-            np.int64(0),
-            links,
-            first_upper,
-            0,
-            query,
-            ef,
-            allow,
-            limit,
-            stamps,
-            stamp,
-            pool,
-            fresh,
-            found,
-            lines,
-        )
-        count = min(kept if allow.shape[0] > 0 else size, pool_rows)
-        for j in range(count):
-            keys[j] = node_row(found[j] if allow.shape[0] > 0 else pool[j])
-        rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
-        counters[0] += hops
-        counters[1] += distances
-        counters[2] += count
-        counters[3] += 1 if distances >= limit else 0
-    return epoch

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.graph import NO_LIMIT, beam, descend, node_key, node_row
-from vecdb.kernels.graph_links import add_link, lock_row, select_diverse, signed_row, unlock_row
-from vecdb.kernels.intrinsics import atomic_add
+from vecdb.kernels.graph import EXPANDED, NO_LIMIT, NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
+from vecdb.kernels.graph_links import (
+    add_link,
+    length_key,
+    link_length,
+    lock_row,
+    select_diverse,
+    signed_row,
+    unlock_row,
+)
+from vecdb.kernels.intrinsics import atomic_add, prefetch_row
 from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.quantize import residual
+from vecdb.kernels.row_codes import encode_query, query_bytes
+from vecdb.kernels.topk import sort_keys
 from vecdb.types import AnyArray
 
 
@@ -52,7 +63,39 @@ def connect(
 
 
 @kernel
+def measure_candidates(
+    codes: AnyArray,
+    bias: AnyArray,
+    extra: AnyArray,
+    offsets: AnyArray,
+    row: Integer,
+    signed: AnyArray,
+    pool: AnyArray,
+    ef: int,
+) -> int:
+    """pool[:count] = the nodes of the pool, sorted by their distance from `row` by the finer codes; returns count."""
+    lines, count = codes.shape[1] // 64, 0
+    signed_row(codes, row, signed)
+    while count < ef and pool[count] != NO_NODE:
+        prefetch_row(codes, np.intp(node_row(pool[count])), np.intp(lines))
+        count += 1
+    for j in range(count):
+        other = node_row(pool[j])
+        pool[j] = length_key(link_length(codes, bias, extra, offsets, row, signed, other, lines), other)
+    sort_keys(pool, count)
+    return count
+
+
+@kernel
 def insert_rows(
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    centre: AnyArray,
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
+    lift: AnyArray,
     codes: AnyArray,
     bias: AnyArray,
     extra: AnyArray,
@@ -79,16 +122,18 @@ def insert_rows(
 ) -> int:
     """Insert rows order[counter:limit] together with other threads; returns the last epoch used of `stamps`.
 
-    links, lengths int32 (n, 2m) and upper, upper_lengths int32 (u, m) are written; links_seen and upper_seen are
-    read-only views of the same memory. extra int32 (n,), or empty: see dot_extras. locks int32 (n,); counter
-    int64 (1,); stamps int32 (n,) of this thread alone.
+    Walks read `records`; links are chosen by `codes`, the one-scale codes of kernels.quantize with their bias, extra
+    and offsets, of which lift is `extra` as float32, in the unit of the vectors. links, lengths int32 (n, 2m) and
+    upper, upper_lengths int32 (u, m) are written; links_seen and upper_seen are read-only views of the same memory.
+    locks int32 (n,); counter int64 (1,); stamps int32 (n,) of this thread alone.
     """
-    lines, width = codes.shape[1] // 64, links.shape[1]
-    pool, keys = np.empty(ef + 1, np.int64), np.empty(width + 1, np.int64)
-    fresh, found = np.empty(width + 1, np.int32), np.empty(0, np.int64)
+    dim, lines, width = vectors.shape[1], codes.shape[1] // 64, links.shape[1]
+    pool, found = np.empty(POOL_BLOCK * pool_blocks(ef), np.int64), np.empty(0, np.int64)
+    fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(width + 1, np.int64)
     own, own_lengths = np.empty(width + 1, np.int32), np.empty(width + 1, np.int32)
     other, other_lengths = np.empty(width + 1, np.int32), np.empty(width + 1, np.int32)
-    query, signed = np.empty(codes.shape[1], np.int8), np.empty(codes.shape[1], np.int8)
+    moved, whole = np.empty(dim, np.float32), np.empty(dim, np.int8)
+    query, signed = np.zeros(query_bytes(bits, dim), np.int8), np.empty(codes.shape[1], np.int8)
     while True:
         turn = atomic_add(counter, np.intp(0), np.int64(1))
         if turn >= limit:
@@ -96,25 +141,28 @@ def insert_rows(
         row = np.int64(order[turn])
         if row == entry:
             continue
-        signed_row(codes, row, query)
-        factor = np.int64(extra[row]) if extra.shape[0] > 0 else np.int64(0)
-        shift = np.int64(bias[row]) + np.int64(offsets[row])
+        residual(metric, vectors, inverse_norms, row, centre, moved)
+        unit, shift = encode_query(bits, moved, whole, query)
+        weight = lift[row] if lift.shape[0] > 0 else np.float32(0.0)
         bottom = top if levels[row] > top else int(levels[row])
-        best = descend(codes, bias, extra, factor, upper_seen, first_upper, entry, top, bottom, query, lines)
+        best = descend(
+            bits, records, factors, lift, weight, upper_seen, first_upper, entry, top, bottom, query, unit, shift,
+            fresh, keys,
+        )  # fmt: skip
         for level in range(bottom, -1, -1):
             epoch += 1
             stamp = np.int32(epoch)
-            pool[0] = best & ~np.int64(1)
+            pool[:] = NO_NODE
+            pool[0] = best & ~EXPANDED
             stamps[node_row(best)] = stamp
             stamps[row] = stamp  # others may link to it already; it is not its own neighbour
             seen = links_seen if level == 0 else upper_seen
-            size, _, _, _ = beam(
-                codes, bias, extra, factor, seen, first_upper, level, query, ef, no_bits, NO_LIMIT, stamps, stamp,
-                pool, fresh, found, lines,
+            walk(
+                bits, records, factors, lift, weight, seen, first_upper, level, query, unit, shift, ef, no_bits,
+                NO_LIMIT, stamps, stamp, pool, found, fresh, keys,
             )  # fmt: skip
             best = pool[0]
-            for j in range(size):
-                pool[j] = node_key((pool[j] >> np.int64(32)) + shift, node_row(pool[j]))
+            size = measure_candidates(codes, bias, extra, offsets, row, signed, pool, ef)
             kept = select_diverse(codes, bias, extra, offsets, pool, size, m, own, own_lengths, signed, lines)
             target, target_lengths = (links, lengths) if level == 0 else (upper, upper_lengths)
             connect(

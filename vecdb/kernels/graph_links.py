@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.graph import node_key, node_row
+from vecdb.kernels.graph import node_row
 from vecdb.kernels.intrinsics import compare_and_swap, row_dot, store_release
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
@@ -23,6 +23,12 @@ def lock_row(locks: AnyArray, row: Integer) -> None:
 @kernel
 def unlock_row(locks: AnyArray, row: Integer) -> None:
     store_release(locks, np.intp(row), np.int32(0))
+
+
+@inlined
+def length_key(length: Integer, row: Integer) -> np.int64:
+    """Orders rows by their distance from a node, an integer; node_row reads the row."""
+    return np.int64((np.int64(length) << np.int64(32)) | (np.int64(row) << np.int64(1)))
 
 
 @inlined
@@ -114,9 +120,9 @@ def add_link(
         if links[at, j] < 0:
             lengths[at, j], links[at, j] = length, row
             return
-    new = node_key(np.int64(length), row)
+    new = length_key(length, row)
     for j in range(width):
-        keys[j] = node_key(np.int64(lengths[at, j]), links[at, j])
+        keys[j] = length_key(lengths[at, j], links[at, j])
     keys[width] = new
     for a in range(1, width + 1):
         key, b = keys[a], a

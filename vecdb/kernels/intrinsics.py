@@ -1,4 +1,4 @@
-"""Single instructions that Numba does not offer: prefetch, bit scan, code dot products, atomics.
+"""Single instructions that Numba does not offer: prefetch, bit scan, code dot products, sorted insertion, atomics.
 
 Each is a module-level intrinsic, because a jitted closure over an intrinsic never hits the cache, and has a plain
 Python twin for NUMBA_DISABLE_JIT=1.
@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 
 from vecdb.kernels import emit
-from vecdb.kernels.emit import BYTES, I32, LINE, SUMS
+from vecdb.kernels.emit import BYTES, I32, I64, KEYS, LINE, SUMS
 from vecdb.kernels.jit import HAS_VNNI
 from vecdb.types import AnyArray
 
@@ -83,6 +83,91 @@ def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -
         return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [builder.load(total)])
 
     return types.int32(codes, types.intp, query, types.intp), codegen
+
+
+def _level_dot_twin(bits: int) -> Any:
+    def twin(records: AnyArray, row: int, query: AnyArray, lines: int) -> np.int32:
+        levels = records[row, : int(lines) * LINE].reshape(-1, 1, LINE) >> np.arange(0, 8, bits)[:, None]
+        return np.int32(np.vdot((levels & ((1 << bits) - 1)).astype(np.int64), query[: levels.size].astype(np.int64)))
+
+    return twin
+
+
+def _level_dot(bits: int, records: Any, query: Any) -> Any:
+    step = emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        left = emit.row_address(context, builder, signature.args[0], args[0], args[1])
+        right = emit.address(context, builder, signature.args[2], args[2])
+        total = emit.sum_of_slots(builder, bits, left, right, args[3], step)
+        return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
+
+    return types.int32(records, types.intp, query, types.intp), codegen
+
+
+@emit.with_twin(_level_dot_twin(2))
+def level_dot_2(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
+    """int32 sum of level * query over the 4 levels in each byte of `lines` * 64 bytes of records[row].
+
+    records uint8 (n, stride); query int8: 64 bytes for each of the 4 levels of the bytes of a line, line by line.
+    """
+    return _level_dot(2, records, query)
+
+
+@emit.with_twin(_level_dot_twin(4))
+def level_dot_4(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
+    """The same for 2 levels of 4 bits in each byte."""
+    return _level_dot(4, records, query)
+
+
+@emit.with_twin(_level_dot_twin(8))
+def level_dot_8(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
+    """The same for one level of 8 bits in each byte."""
+    return _level_dot(8, records, query)
+
+
+def _insert_sorted_twin(pool: AnyArray, blocks: int, key: int) -> None:
+    at = int(np.searchsorted(pool[: 8 * int(blocks)], key))
+    pool[at + 1 : 8 * int(blocks)] = pool[at : 8 * int(blocks) - 1].copy()
+    pool[at] = key
+
+
+@emit.with_twin(_insert_sorted_twin)
+def insert_sorted(typing_context: Any, pool: Any, blocks: Any, key: Any) -> Any:
+    """Insert `key`, below the last, into the ascending int64 pool[: 8 * blocks], whose last key falls out.
+
+    new[j] = min(old[j], max(old[j - 1], key)), eight at a time from the back: no branch depends on the place.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start, blocks, key = emit.address(context, builder, signature.args[0], args[0]), args[1], args[2]
+        keys, lowest = emit.splat(builder, key, KEYS), emit.constant(KEYS, -(1 << 63))
+        before = builder.block
+        head, middle, front, done = (
+            builder.append_basic_block(f"insert.{n}") for n in ("head", "mid", "front", "done")
+        )
+        last = builder.sub(blocks, I64(1))
+        held = emit.load(builder, emit.forward(builder, start, builder.mul(last, I64(LINE))), KEYS)
+        builder.branch(head)
+        builder.position_at_end(head)
+        block, current = builder.phi(I64), builder.phi(KEYS)
+        builder.cbranch(builder.icmp_signed("==", block, I64(0)), front, middle)
+        builder.position_at_end(middle)
+        previous = builder.sub(block, I64(1))
+        lower = emit.load(builder, emit.forward(builder, start, builder.mul(previous, I64(LINE))), KEYS)
+        emit.merge_block(builder, start, block, lower, current, keys)
+        highest = builder.extract_element(lower, I32(7))
+        builder.cbranch(builder.icmp_signed(">", highest, key), head, done)
+        builder.position_at_end(front)
+        emit.merge_block(builder, start, block, lowest, current, keys)
+        builder.branch(done)
+        builder.position_at_end(done)
+        for phi, first, after in ((block, last, previous), (current, held, lower)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(after, middle)
+        return context.get_dummy_value()
+
+    return types.void(pool, types.intp, types.int64), codegen
 
 
 def _atomic_add_twin(array: AnyArray, index: int, value: Any) -> Any:

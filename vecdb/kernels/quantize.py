@@ -16,7 +16,7 @@ import numpy as np
 
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT, L2, squared_norm
-from vecdb.kernels.jit import kernel
+from vecdb.kernels.jit import Integer, kernel
 from vecdb.types import AnyArray
 
 # Width of a grid step for values of N(0, 1) at the least squared error.
@@ -37,7 +37,7 @@ def block_bytes(bits: int, dim: int) -> int:
 
 @kernel
 def residual(
-    metric: int, vectors: AnyArray, inverse_norms: AnyArray, row: int, centre: AnyArray, out: AnyArray
+    metric: int, vectors: AnyArray, inverse_norms: AnyArray, row: Integer, centre: AnyArray, out: AnyArray
 ) -> np.float32:
     """out[:dim] = vectors[row] (normalised under cosine) - centre; returns its squared length."""
     unit = inverse_norms[row] if metric == COSINE else np.float32(1.0)

@@ -1,0 +1,132 @@
+"""RaBitQ codes of single rows, for walks that jump from row to row: each row is a record of whole cache lines.
+
+The estimate is that of `vecdb.kernels.quantize`. A record holds the levels, `8 / bits` in each byte, and in its last
+8 bytes the row's two float32 factors, so that a distance costs the lines of one record and nothing else. Byte b of a
+line holds, from its low bits up, dimensions b, 64 + b, ... of that line; the last line is as wide as it needs to be:
+b, width + b, ... Query bytes that stand for no dimension are 0, so what a record holds there does not count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vecdb.kernels.distance import L2
+from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8
+from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.quantize import STEP_2, STEP_8, TINY, quantise, residual
+from vecdb.types import AnyArray
+
+LINE = 64
+FACTOR_BYTES = 8
+STEP_4 = np.float32(0.3352)  # as STEP_2 and STEP_8: the least squared error of N(0, 1)
+
+
+@inlined
+def code_lines(bits: int, dim: int) -> int:
+    """Cache lines with levels in them, the part of a record that a dot product reads."""
+    per_line = LINE * (8 // bits)
+    return (dim + per_line - 1) // per_line
+
+
+def record_bytes(bits: int, dim: int) -> int:
+    """Bytes of one record: levels and factors, padded to whole cache lines."""
+    return -(-(-(-dim * bits // 8) + FACTOR_BYTES) // LINE) * LINE
+
+
+@inlined
+def query_bytes(bits: int, dim: int) -> int:
+    return code_lines(bits, dim) * LINE * (8 // bits)
+
+
+@inlined
+def tail_width(bits: int, dim: int) -> int:
+    """Bytes of the last line that hold levels."""
+    slots = 8 // bits
+    rest = dim - (code_lines(bits, dim) - 1) * LINE * slots
+    return (rest + slots - 1) // slots
+
+
+@inlined
+def level_dot(bits: int, records: AnyArray, row: Integer, query: AnyArray, lines: int) -> np.int32:
+    if bits == 2:
+        return np.int32(level_dot_2(records, np.intp(row), query, np.intp(lines)))
+    if bits == 4:
+        return np.int32(level_dot_4(records, np.intp(row), query, np.intp(lines)))
+    return np.int32(level_dot_8(records, np.intp(row), query, np.intp(lines)))
+
+
+@inlined
+def row_estimate(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
+    row: Integer,
+    query: AnyArray,
+    lines: int,
+    unit: np.float32,
+    shift: np.float32,
+) -> np.float32:
+    """The estimated distance of a row without what is the same for all rows; factors is records as float32."""
+    last = factors.shape[1] - 1
+    dot = np.float32(level_dot(bits, records, row, query, lines))
+    return np.float32(factors[row, last - 1] + factors[row, last] * (unit * dot + shift))
+
+
+@kernel
+def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) -> tuple[np.float32, np.float32]:
+    """out int8 (query_bytes,) = the centred query `moved`; returns (unit, shift) of row_estimate.
+
+    levels  int8 (dim,), scratch; out is zero wherever no dimension stands
+    """
+    dim = moved.shape[0]
+    unit, total = quantise(moved, dim, levels)
+    slots, width = 8 // bits, tail_width(bits, dim)
+    first = (code_lines(bits, dim) - 1) * LINE * slots
+    out[:first] = levels[:first]
+    for j in range(first, dim):
+        slot, byte = (j - first) // width, (j - first) % width
+        out[first + slot * LINE + byte] = levels[j]
+    half = np.float32((1 << bits) - 1) * np.float32(0.5)
+    return unit, -unit * half * np.float32(total)
+
+
+@kernel
+def encode_records(
+    bits: int,
+    metric: int,
+    vectors: AnyArray,
+    inverse_norms: AnyArray,
+    centre: AnyArray,
+    first: int,
+    last: int,
+    records: AnyArray,
+    factors: AnyArray,
+) -> None:
+    """Write the records of rows first..last-1; factors is `records` seen as float32 (n, stride / 4)."""
+    dim, slots = vectors.shape[1], 8 // bits
+    top = np.float32((1 << bits) - 1)
+    half = top * np.float32(0.5)
+    step = STEP_2 if bits == 2 else (STEP_4 if bits == 4 else STEP_8)
+    tail = (code_lines(bits, dim) - 1) * LINE * slots
+    width, end = tail_width(bits, dim), factors.shape[1]
+    rest, levels = np.empty(dim, np.float32), np.empty(dim, np.uint8)
+    for row in range(first, last):
+        norm = residual(metric, vectors, inverse_norms, row, centre, rest)
+        per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
+        along, cross = np.float32(0.0), np.float32(0.0)
+        for j in range(dim):
+            level = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
+            level = min(max(level, np.float32(0.0)), top)
+            levels[j] = np.uint8(level)
+            along += rest[j] * (level - half)
+            cross += rest[j] * centre[j]
+        records[row, :] = np.uint8(0)
+        for j in range(tail):
+            line, place = j // (LINE * slots), j % (LINE * slots)
+            records[row, line * LINE + place % LINE] |= np.uint8(levels[j] << np.uint8(bits * (place // LINE)))
+        for j in range(tail, dim):
+            slot, byte = (j - tail) // width, (j - tail) % width
+            records[row, tail // slots + byte] |= np.uint8(levels[j] << np.uint8(bits * slot))
+        factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
+        factors[row, end - 2] = norm if metric == L2 else -cross
+        factors[row, end - 1] = np.float32(-2.0) * factor if metric == L2 else -factor
