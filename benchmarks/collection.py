@@ -11,10 +11,7 @@ benchmarks/results/history.jsonl.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -26,12 +23,12 @@ from typing import Any
 
 from benchmarks.engines import PEERS
 from benchmarks.environments import ROOT, environment, python_of, version_of
+from benchmarks.history import append, line_of
 from benchmarks.report import report
 
 STARTS = 5
 PHASE_S = 1800  # after that a phase has failed
 MIXED_S = 240  # some engines hardly write while they are searched
-HISTORY = ROOT / "benchmarks" / "results" / "history.jsonl"
 
 
 class Measurements:
@@ -75,17 +72,6 @@ class Measurements:
         return figures | {"version": version_of(self.engine)}
 
 
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "system": platform.platform()}
-
-
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
-
-
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """One dictionary of figures per engine; an engine that fails is reported and left out, ours is not."""
     engines = {}
@@ -121,11 +107,8 @@ def main() -> None:
     given.data = given.data.resolve()
     engines = measure(given)
     print(report(engines))
-    line = {"time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "commit": commit(), "machine": machine()}
     if not given.dry:
-        HISTORY.parent.mkdir(exist_ok=True)
-        with HISTORY.open("a", encoding="utf-8") as history:
-            history.write(json.dumps({"benchmark": "collection", **line, "engines": engines}) + "\n")
+        append(line_of("collection", {"engines": engines}))
 
 
 if __name__ == "__main__":

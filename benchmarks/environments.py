@@ -17,14 +17,17 @@ ONE_THREAD = dict.fromkeys(THREADS, "1")
 
 def python_of(engine: str) -> str:
     """The interpreter that has `engine`: this one for vecdb, otherwise that of .venv-peers/<engine>."""
-    if engine == "vecdb":
-        return sys.executable
-    folder = ROOT / ".venv-peers" / engine
+    return sys.executable if engine == "vecdb" else python_with(engine, PEERS[engine], *NEEDED)
+
+
+def python_with(name: str, *requirements: str) -> str:
+    """The interpreter of .venv-peers/<name>, which is made with these requirements when it is not there."""
+    folder = ROOT / ".venv-peers" / name
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
-        print(f"installing {PEERS[engine]} in {folder}", file=sys.stderr, flush=True)
+        print(f"installing {requirements[0]} in {folder}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", PEERS[engine], *NEEDED], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements], check=True)
         stamp.touch()
     return str(python)
 

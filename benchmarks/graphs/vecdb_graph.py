@@ -1,0 +1,95 @@
+"""vecdb's graph index itself, without segments, ids and logs around it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import vecdb
+from benchmarks.graphs import EF_CONSTRUCTION, F32, GraphEngine, Rows
+from vecdb.index.hnsw import HnswIndex
+from vecdb.types import Matrix, Metric
+
+WARM_ROWS = 300
+LINE = 64
+SOURCES = Path(vecdb.__file__).parent
+
+
+def source_version() -> str:
+    """Version and a digest of the rooms that make the graph: a stored graph serves until one of them changes."""
+    digest = hashlib.blake2b(digest_size=6)
+    for file in sorted(file for room in ("index", "kernels") for file in (SOURCES / room).glob("*.py")):
+        digest.update(file.read_bytes())
+    return f"{vecdb.__version__}-{digest.hexdigest()}"
+
+
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that starts on a cache line, as arrays do that are built or mapped from files."""
+    raw = np.empty(array.nbytes + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+class VecdbGraph:
+    index: HnswIndex
+
+    def __init__(self, metric: str, dim: int, m: int = 16) -> None:
+        self.name = f"vecdb M{m}"
+        self.version = source_version()
+        self.metric = {"cosine": Metric.COSINE, "l2": Metric.L2}[metric]
+        self.options = vecdb.HNSW(m=m, ef_construction=EF_CONSTRUCTION)
+        self._compile(dim)
+
+    def _compile(self, dim: int) -> None:
+        """Kernels are compiled or loaded here, so that no figure holds it."""
+        few = np.random.default_rng(0).standard_normal((WARM_ROWS, dim)).astype(np.float32)
+        self.build(few, threads=1)
+        self.search(few[:2], 1, 8)
+        del self.index
+
+    def _matrix(self, vectors: F32) -> Matrix:
+        norms = None
+        if self.metric == Metric.COSINE:
+            norms = (1.0 / np.linalg.norm(vectors, axis=1)).astype(np.float32)
+            norms.flags.writeable = False
+        borrowed = vectors.view()
+        borrowed.flags.writeable = False
+        return Matrix(borrowed, norms, self.metric)
+
+    def build(self, vectors: F32, threads: int) -> float:
+        matrix = self._matrix(vectors)
+        begin = time.perf_counter()
+        self.index = HnswIndex.build(matrix, self.options, threads=threads)
+        return time.perf_counter() - begin
+
+    def ready(self, queries: F32) -> F32:
+        return queries
+
+    def search(self, queries: F32, k: int, ef: int) -> Rows:
+        rows, _ = self.index.search(queries, k, ef=ef)
+        return rows
+
+    def save(self, file: Path) -> None:
+        with file.open("wb") as out:
+            np.savez(out, parameters=np.array(json.dumps(self.index.parameters())), **self.index.arrays())
+
+    def load(self, file: Path, vectors: F32) -> None:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: aligned(stored[name]) for name in stored.files if name != "parameters"}
+            parameters = json.loads(str(stored["parameters"]))
+        self.index = HnswIndex.from_arrays(self._matrix(vectors), self.options, arrays, parameters)
+
+    def bytes_per_vector(self) -> float:
+        return sum(array.nbytes for array in self.index.arrays().values()) / self.index.matrix.rows
+
+
+def engines(metric: str, dim: int) -> list[GraphEngine]:
+    return [VecdbGraph(metric, dim)]
