@@ -5,14 +5,15 @@ BIN   := $(VENV)/bin
 # The results of a benchmark on this data: make bench DATA=path [PEERS=zvec,qdrant-edge,chroma,lancedb]
 DATA  ?=
 PEERS ?=
+ARGS  ?=
 KILLS ?= 200
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash warmup bench clean
+.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  \033[1mmake %-8s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/package ## Write, search and reopen a database of real text, in under a minute
 	@$(BIN)/python -m vecdb demo $(DEMO)
@@ -44,6 +45,10 @@ warmup: $(VENV)/package ## Compile the kernels ahead of time
 bench: $(VENV)/package ## Measure on a data set (DATA=path), beside others (PEERS=zvec,qdrant-edge,chroma,lancedb)
 	@test -n "$(DATA)" || { echo "make bench DATA=path/to/data [PEERS=zvec,qdrant-edge,chroma,lancedb]" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.collection $(DATA) $(if $(PEERS),--peers $(PEERS))
+
+bench-hnsw: $(VENV)/package ## Measure the graph index (DATA=path, ARGS="--photos FILE --build"; PEERS=hnswlib,faiss,usearch)
+	@test -n "$(DATA)" || { echo "make bench-hnsw DATA=path/to/data [PEERS=hnswlib,faiss,usearch] [ARGS=...]" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.hnsw $(DATA) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 clean: ## Remove the environments, caches and build products
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,9 +20,12 @@ from benchmarks.graphs.vector_sets import VectorSet, recall
 STEPS = (1, 1.2, 1.4, 1.6, 2, 2.4, 2.8, 3.2, 4, 4.8, 5.6, 6.4, 8, 9.6, 12.8, 16, 19.2, 25.6, 38.4, 51.2)  # ef over k
 EF_MOST = 1024
 ENOUGH = 0.997  # the first effort beyond is the last of a curve
+FLAT, FLAT_STEPS = 0.0003, 3  # so is the one after so many that brought no more than this
 TARGETS = {10: (0.95, 0.99), 100: (0.97, 0.99)}
 SINGLE = 300  # queries that are also asked one at a time
 QUANTILES = (0.5, 0.25, 0.75)
+# What a ratio is when speeds are lower bounds: (ours is, theirs is).
+BOUNDS = {(False, False): "", (False, True): "<=", (True, False): ">=", (True, True): "~"}
 
 
 @dataclass
@@ -86,9 +89,14 @@ def explore(engine: GraphEngine, data: VectorSet, queries: Any, k: int, nearest:
     for ef in efforts(k, len(data.vectors)):
         curve.efs.append(ef)
         curve.recalls.append(recall(data, engine.search(queries, k, ef), nearest))
-        if curve.recalls[-1] >= ENOUGH:
+        if ends(curve.recalls):
             break
     return curve
+
+
+def ends(recalls: Sequence[float]) -> bool:
+    """Whether more effort is not worth a point: enough is found, or no more can be (a quantiser's limit)."""
+    return recalls[-1] >= ENOUGH or (len(recalls) > FLAT_STEPS and recalls[-1] - recalls[-1 - FLAT_STEPS] <= FLAT)
 
 
 def targets(k: int) -> tuple[float, ...]:
@@ -165,5 +173,6 @@ def compare(curves: list[Curve]) -> dict[str, dict[str, Any]]:
                 continue
             best = min(theirs, key=lambda name: float(np.median(theirs[name][0])))
             ratios = {name: paired(mine[0], seconds) for name, (seconds, _) in theirs.items()}
-            result[f"{wanted} {mode}"] = {"best": best, "ratios": ratios}
+            bounds = {name: BOUNDS[mine[1], bound] for name, (_, bound) in theirs.items()}
+            result[f"{wanted} {mode}"] = {"best": best, "ratios": ratios, "bounds": bounds}
     return result

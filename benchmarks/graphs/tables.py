@@ -41,14 +41,17 @@ def speed(figures: Figures, name: str, k: str, wanted: float, mode: str) -> str:
     at = figures["curves"][k][name]["at"].get(str(wanted), {})
     if mode not in at:
         return "-"
-    ratios = figures["ratios"][k].get(f"{wanted} {mode}", {}).get("ratios", {})
-    beside = f" [{ratios[name][0]:.2f}]" if name in ratios else ""
+    found = figures["ratios"][k].get(f"{wanted} {mode}", {"ratios": {}})
+    beside = f" [{found['bounds'][name]}{found['ratios'][name][0]:.2f}]" if name in found["ratios"] else ""
     return f"{'>=' if at['at_least'] else ''}{at[mode]:,.0f}{beside}"
 
 
 def to_best(figures: Figures, k: str, wanted: float, mode: str) -> str:
     found = figures["ratios"][k].get(f"{wanted} {mode}")
-    return f"{spread(found['ratios'][found['best']])} {found['best']}" if found else "-"
+    if found is None:
+        return "-"
+    best = found["best"]
+    return f"{found['bounds'][best]}{spread(found['ratios'][best])} {best}"
 
 
 def costs(figures: Figures) -> str:

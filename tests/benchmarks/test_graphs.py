@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.graphs.curves import Curve, compare, efforts, figures, measure, paired, seconds_at
+from benchmarks.graphs.curves import Curve, compare, efforts, ends, figures, measure, paired, seconds_at
 from benchmarks.graphs.vector_sets import VectorSet, nearest_distances, recall
 from tests import oracles
 
@@ -134,8 +134,22 @@ def test_the_best_of_the_others_is_chosen_for_each_recall() -> None:
     found = compare([ours, fast, thorough])
     assert found["0.95 batch"]["best"] == "fast"
     assert found["0.95 batch"]["ratios"]["fast"] == (2.0, 2.0, 2.0)
-    assert found["0.99 batch"] == {"best": "thorough", "ratios": {"thorough": (3.0, 3.0, 3.0)}}
+    assert found["0.99 batch"]["best"] == "thorough"
+    assert found["0.99 batch"]["ratios"] == {"thorough": (3.0, 3.0, 3.0)}
     assert set(found) == {"0.95 batch", "0.99 batch"}  # single calls were not measured
+
+
+def test_ratios_to_a_bound_are_bounds() -> None:
+    ours = curve_of("ours", [0.94, 0.96], [[1.0, 1.0]])
+    others = [curve_of("begins above", [0.96], [[3.0]]), curve_of("around", [0.94, 0.96], [[3.0, 3.0]])]
+    assert compare([ours, *others])["0.95 batch"]["bounds"] == {"begins above": "<=", "around": ""}
+
+
+def test_a_curve_ends_when_recall_stands_still() -> None:
+    assert ends([0.90, 0.997])
+    assert not ends([0.90, 0.95, 0.99])
+    assert not ends([0.9800, 0.9801, 0.9802, 0.9804])
+    assert ends([0.9800, 0.9801, 0.9802, 0.9803 - 1e-9])
 
 
 def test_figures_are_medians_of_rounds() -> None:

@@ -20,7 +20,7 @@ TOP = [*sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.na
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-MAKE = re.compile(r"\bmake ([a-z]+)\b")
+MAKE = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)\b")
 
 
 def named_paths(text: str) -> set[str]:
@@ -55,14 +55,14 @@ def test_named_targets_exist(document: Path) -> None:
     """`make x` in code of a document is a target of the Makefile that explains itself."""
     text = document.read_text(encoding="utf-8")
     code = "\n".join([*CODE.findall(FENCE.sub("", text)), *(body for _, body in FENCE.findall(text))])
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(MAKE.findall(code)) <= targets
 
 
 def test_every_target_explains_itself() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
-    documented = set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    documented = set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
     phony = set(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)[0].split())
     assert targets == documented == phony
 
