@@ -61,7 +61,10 @@ def arguments() -> argparse.Namespace:
     add("--plot", type=folder, default=PLOT, help="the picture of the curves")
     add("--python", help="an interpreter that has vecdb and the peers (default: one is made)")
     add("--dry", action="store_true", help="do not append to the history")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.growth and not given.photos:
+        parser.error("--growth is measured on --photos")
+    return given
 
 
 def enter(given: argparse.Namespace) -> None:
@@ -120,12 +123,14 @@ def main() -> None:
     given = arguments()
     if INSIDE not in os.environ:
         enter(given)
+    import vecdb
     from benchmarks.graphs import costs, plot, tables
     from benchmarks.graphs.vector_sets import photos
 
+    vecdb.warm_up()  # no figure holds the compilation of kernels
     line = line_of("hnsw", {"pinning": pinning(), "rounds": given.rounds})
     line["sets"] = [measure_set(load(), given) for load in vector_sets(given)]
-    if given.growth and given.photos:
+    if given.growth:
         line["growth"] = costs.growth(photos(given.photos, None), given.growth, given.rounds)
     print(tables.report(line["sets"], line.get("growth", [])))
     if line["sets"] and not plot.draw(line["sets"], given.plot):

@@ -16,7 +16,6 @@ from benchmarks.graphs import EF_CONSTRUCTION, F32, GraphEngine, Rows
 from vecdb.index.hnsw import HnswIndex
 from vecdb.types import Matrix, Metric
 
-WARM_ROWS = 300
 LINE = 64
 SOURCES = Path(vecdb.__file__).parent
 
@@ -41,19 +40,11 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
 class VecdbGraph:
     index: HnswIndex
 
-    def __init__(self, metric: str, dim: int, m: int = 16) -> None:
+    def __init__(self, metric: str, m: int = 16) -> None:
         self.name = f"vecdb M{m}"
         self.version = source_version()
         self.metric = {"cosine": Metric.COSINE, "l2": Metric.L2}[metric]
         self.options = vecdb.HNSW(m=m, ef_construction=EF_CONSTRUCTION)
-        self._compile(dim)
-
-    def _compile(self, dim: int) -> None:
-        """Kernels are compiled or loaded here, so that no figure holds it."""
-        few = np.random.default_rng(0).standard_normal((WARM_ROWS, dim)).astype(np.float32)
-        self.build(few, threads=1)
-        self.search(few[:2], 1, 8)
-        del self.index
 
     def _matrix(self, vectors: F32) -> Matrix:
         norms = None
@@ -92,4 +83,4 @@ class VecdbGraph:
 
 
 def engines(metric: str, dim: int) -> list[GraphEngine]:
-    return [VecdbGraph(metric, dim)]
+    return [VecdbGraph(metric)]

@@ -17,7 +17,7 @@ from benchmarks.graphs import F32, F64, Rows
 
 EMBEDDINGS = {384: "debian-minilm-384.npy", 768: "debian-768.npy", 1536: "debian-1536.npy"}
 PHOTO_ROWS = 1_000_000
-BLOCK = 65_536  # rows that are compared with all queries at once
+BLOCK = 16_384  # rows that are compared with all queries at once
 SPARE = 32  # candidates beyond k, because float32 chooses them and float64 orders them
 TIE = 1e-6  # of the distance: a hit that is farther than the k-th by less is as near
 
