@@ -147,11 +147,11 @@ def test_threads_build_a_good_index(kind):
 
 
 @pytest.mark.parametrize("before", [0, 1, 300, 900])
-def test_added_rows_are_found_and_the_old_index_stays(kind, metric, before):
+def test_new_rows_are_found_and_the_old_index_stays(kind, metric, before):
     vectors, queries = data(1000)
     old = kind.build(matrix_of(vectors[:before], metric))
     kept = {name: array.copy() for name, array in old.arrays().items()}
-    new = old.add(matrix_of(vectors, metric), threads=2)
+    new = old.carried(matrix_of(vectors, metric), np.arange(before, dtype=np.int32), threads=2)
     new.check()
     assert (old.indexed_rows, new.indexed_rows) == (before, 1000)
     for name, array in old.arrays().items():
@@ -159,6 +159,23 @@ def test_added_rows_are_found_and_the_old_index_stays(kind, metric, before):
     found, distances = new.search(queries, K)
     assert_well_formed(found, distances, metric, vectors, queries)
     assert oracles.recall(distances, oracles.nearest(metric, vectors, queries, K)[1]) >= 0.98
+
+
+def test_an_index_moves_to_other_rows(kind, metric):
+    """Some rows are gone, the rest is in another order, and others are new."""
+    vectors, queries = data(1300, seed=6)
+    rng = np.random.default_rng(1)
+    stay = rng.permutation(1000)[:800]
+    new = vectors[rng.permutation(np.concatenate([stay, np.arange(1000, 1300)]))]
+    new_rows = np.full(1000, -1, np.int32)
+    places = rng.permutation(1100)[:800].astype(np.int32)
+    new[places] = vectors[stay]
+    new_rows[stay] = places
+    moved = kind.build(matrix_of(vectors[:1000], metric)).carried(matrix_of(new, metric), new_rows)
+    moved.check()
+    found, distances = moved.search(queries, K)
+    assert_well_formed(found, distances, metric, new, queries)
+    assert oracles.recall(distances, oracles.nearest(metric, new, queries, K)[1]) >= 0.98
 
 
 def test_concurrent_searches_agree(kind):

@@ -27,7 +27,8 @@ def test_every_row_is_reachable_whatever_the_duplicates(metric, share, threads):
     index = build(vectors, metric, HNSW(m=8, ef_construction=40), threads=threads)
     index.check()
     assert oracles.reachable(index.graph.links, index.graph.entry).all()
-    grown = index.add(matrix_of(np.concatenate([vectors, vectors[:500]]), metric), threads=threads)
+    more = matrix_of(np.concatenate([vectors, vectors[:500]]), metric)
+    grown = index.carried(more, np.arange(2000, dtype=np.int32), threads=threads)
     assert oracles.reachable(grown.graph.links, grown.graph.entry).all()
 
 

@@ -39,4 +39,5 @@ def test_warm_up_leaves_nothing_to_compile_for_any_metric():
         for index in (FlatIndex.build(matrix, Flat()), HnswIndex.build(matrix, HNSW(m=4, ef_construction=8))):
             index.search(matrix.vectors[:2], 3)
             index.search(matrix.vectors[:2], 3, rows=np.arange(5, dtype=np.int32))
+            index.carried(matrix, np.r_[np.full(50, -1), np.arange(49, 299)].astype(np.int32))
     assert {name: set(kernel.nopython_signatures) for name, kernel in dispatchers()} == before

@@ -32,7 +32,7 @@ for metric in Metric:
         index = load_kind(options.kind).build(matrix, options, seed=3)
         index.check()
         half = load_kind(options.kind).build(matrix_of(vectors[: rows // 2], metric), options)
-        for one in (index, half.add(matrix)):
+        for one in (index, half.carried(matrix, np.arange(half.indexed_rows, dtype=np.int32))):
             for arguments in ({}, {"allow": allow}, {"rows": some}):
                 found, distances = one.search(queries, 4, ef=20, **arguments)
                 out.append([found.tolist(), distances.tolist()])

@@ -1,7 +1,7 @@
 """The door of every index kind: one protocol, one registry. Importing this loads no compiler.
 
 An index borrows a segment's matrix and answers "which rows are nearest?". It knows no ids, payloads or collections.
-Published indexes never change: `add` makes a new one.
+Published indexes never change: `carried` makes a new one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ class Index(Protocol):
         """An index over all rows. `progress` is called about every 50 ms, and may raise to stop the build."""
         ...
 
-    def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
-        """A new index over `matrix`, whose first `indexed_rows` rows are the rows of this one."""
+    def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        """A new index over another matrix that holds rows of this one; as good as one built anew, and made sooner.
+
+        new_rows   int32 (indexed_rows,): where each row of this index stands in `matrix`, -1 for one that is gone; no
+                   place twice. Rows of `matrix` that nobody moves to are new
+        """
         ...
 
     def search(

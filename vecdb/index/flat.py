@@ -100,15 +100,9 @@ class FlatIndex:
             _encode(codes, matrix, 0, progress)
         return cls(matrix, options, codes.views())
 
-    def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
-        old, rows = self.matrix.rows, matrix.rows
-        if self.bits == FLOAT_BITS or rows >= 2 * old:  # a centre of few rows would not suit the many
-            return type(self).build(matrix, self.options, progress=progress)
-        codes = Codes(self.bits, rows, matrix.dim, self._codes[3])
-        for mine, theirs in zip(codes.views()[:3], self._codes[:3], strict=True):
-            mine.base[: len(theirs)] = theirs  # type: ignore[index]
-        _encode(codes, matrix, old, progress)
-        return type(self)(matrix, self.options, codes.views())
+    def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        """Codes are made anew, around the centre of the new rows: it takes no longer than copying them."""
+        return type(self).build(matrix, self.options, threads=threads, progress=progress)
 
     def search(
         self,

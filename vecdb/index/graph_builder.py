@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,18 +95,6 @@ def empty_graph(rows: int, dim: int, m: int, levels: U8, centre: F32, bits: int)
     )
 
 
-def extended(graph: Graph, rows: int, dim: int, m: int, seed: int) -> Graph:
-    """A copy with room for `rows`; new nodes reach no higher than the entry, which stays."""
-    old = len(graph.levels)
-    drawn = np.minimum(draw_levels(old, rows, m, seed), graph.top).astype(np.uint8)
-    levels = np.concatenate([graph.levels, drawn])
-    larger = replace(empty_graph(rows, dim, m, levels, graph.centre, graph.bits), entry=graph.entry)
-    for name in ("records", "fine", "links", "upper"):
-        mine, theirs = getattr(larger, name), getattr(graph, name)
-        mine[: len(theirs)] = theirs
-    return larger
-
-
 def encode(graph: Graph, matrix: Matrix, first: int, progress: Progress | None) -> None:
     """Fill the codes of the rows from `first` on."""
     centre, inputs = frozen(graph.centre), kernel_inputs(matrix)
@@ -155,19 +143,29 @@ def link_codes(graph: Graph, matrix: Matrix, progress: Progress | None) -> LinkC
     return LinkCodes(frozen(codes), frozen(bias), frozen(extra), frozen(offsets), frozen(extra * scale))
 
 
-def insert(graph: Graph, matrix: Matrix, first: int, ef: int, threads: int, progress: Progress | None) -> None:
-    """Link the rows from `first` on into the graph."""
+def insert(
+    graph: Graph,
+    matrix: Matrix,
+    first: int,
+    ef: int,
+    threads: int,
+    progress: Progress | None,
+    order: I32 | None = None,
+) -> None:
+    """Link the rows order[first:] into the graph, all rows once; by default in order of their numbers."""
     rows, m = matrix.rows, graph.upper.shape[1]
-    order = np.arange(rows, dtype=np.int32)
-    if first == 0:  # the entry must be there before the others
-        order[0], order[graph.entry] = order[graph.entry], order[0]
+    everyone = np.arange(rows, dtype=np.int32)
+    if order is None:
+        order = everyone.copy()
+        if first == 0:  # the entry must be there before the others
+            order[0], order[graph.entry] = order[graph.entry], order[0]
     by = link_codes(graph, matrix, progress)
     space = (by.codes, by.bias, by.extra, by.offsets)
     first_upper = graph.first_upper()
     lengths, upper_lengths = np.zeros(graph.links.shape, np.int32), np.zeros(graph.upper.shape, np.int32)
     if first > 0:
         owners = np.repeat(np.arange(rows, dtype=np.int32), graph.levels)
-        for links, owner, out in ((graph.links, order, lengths), (graph.upper, owners, upper_lengths)):
+        for links, owner, out in ((graph.links, everyone, lengths), (graph.upper, owners, upper_lengths)):
             measure_links(*space, frozen(links), frozen(owner), out)
     counter, locks = np.full(1, first, np.int64), np.zeros(rows, np.int32)
     stamps = [np.zeros(rows, np.int32) for _ in range(threads)]
@@ -183,6 +181,11 @@ def insert(graph: Graph, matrix: Matrix, first: int, ef: int, threads: int, prog
         )  # fmt: skip
 
     take_turns(work, first, rows, threads, counter, progress)
+    reach(graph)
+
+
+def reach(graph: Graph) -> None:
+    """Make every row reachable from the entry."""
     for _ in range(REACH_ROUNDS):
         if reach_rows(graph.links, graph.entry) == 0:
             break

@@ -12,6 +12,7 @@ from vecdb.index import graph_builder
 from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
+from vecdb.index.graph_carrier import carry_graph
 from vecdb.kernels.graph import NO_LIMIT
 from vecdb.kernels.graph_search import search_graph
 from vecdb.kernels.quantize import centre_of
@@ -24,7 +25,6 @@ EPOCH_LIMIT = (1 << 31) - 1
 SMALL_DIM = 32
 BITS = (2, 4, 8)
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
-REBUILD_GROWTH = 8  # an index that grows more at once is built anew, with levels and a centre of its own
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "centre")
 
 
@@ -93,29 +93,22 @@ class HnswIndex:
         levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed)
         bits = options.bits or choose_bits(matrix, centre)
         graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, centre, bits)
-        return cls._filled(matrix, options, graph, 0, seed, threads, progress)
-
-    def add(self, matrix: Matrix, *, threads: int = 1, progress: Progress | None = None) -> Self:
-        if matrix.rows > REBUILD_GROWTH * self.matrix.rows:
-            return type(self).build(matrix, self.options, seed=self.seed, threads=threads, progress=progress)
-        graph = graph_builder.extended(self.graph, matrix.rows, matrix.dim, self.options.m, self.seed)
-        return self._filled(matrix, self.options, graph, self.matrix.rows, self.seed, threads, progress)
-
-    @classmethod
-    def _filled(
-        cls,
-        matrix: Matrix,
-        options: HNSW,
-        graph: Graph,
-        first: int,
-        seed: int,
-        threads: int,
-        progress: Progress | None,
-    ) -> Self:
-        if matrix.rows > first:
-            graph_builder.encode(graph, matrix, first, progress)
-            graph_builder.insert(graph, matrix, first, options.ef_construction, max(1, threads), progress)
+        if matrix.rows:
+            graph_builder.encode(graph, matrix, 0, progress)
+            graph_builder.insert(graph, matrix, 0, options.ef_construction, max(1, threads), progress)
         return cls(matrix, options, graph, seed)
+
+    def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        options, seed = self.options, self.seed + 1  # other levels than those of the rows that were new last time
+        centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
+        bits = options.bits or choose_bits(matrix, centre)
+        graph = carry_graph(
+            self.graph, self.matrix, matrix, new_rows, centre, bits, options.ef_construction, seed, max(1, threads),
+            progress,
+        )  # fmt: skip
+        if graph is None:
+            return type(self).build(matrix, options, seed=seed, threads=threads, progress=progress)
+        return type(self)(matrix, options, graph, seed)
 
     def search(
         self,

@@ -25,7 +25,7 @@ def warm_up(progress: Progress | None = None) -> Path | None:
     matrix = _tiny_matrix()
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
-    for step, run in enumerate((_flat, _growing, _graph, _graph_growth)):
+    for step, run in enumerate((_flat, _growing, _graph, _carried_graph)):
         if progress is not None:
             progress(step, STEPS)
         run(matrix, allow, rows)
@@ -63,7 +63,11 @@ def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:
     _search(load_kind("hnsw").build(matrix, HNSW(ef_construction=16)), matrix, allow, rows)
 
 
-def _graph_growth(matrix: Matrix, allow: U64, rows: I32) -> None:
+def _carried_graph(matrix: Matrix, allow: U64, rows: I32) -> None:
+    """A part of the graph is gone, one row of that comes back under another number, and many are new."""
     assert matrix.inverse_norms is not None
-    fewer = Matrix(matrix.vectors[:200], matrix.inverse_norms[:200], matrix.metric)
-    load_kind("hnsw").build(fewer, HNSW(ef_construction=16)).add(matrix)
+    part = np.r_[matrix.rows - 1, np.arange(200)]
+    fewer = Matrix(matrix.vectors[part], matrix.inverse_norms[part], matrix.metric)
+    new_rows = np.arange(-1, 200, dtype=np.int32)
+    new_rows[:40] = -1
+    load_kind("hnsw").build(fewer, HNSW(ef_construction=16)).carried(matrix, new_rows)

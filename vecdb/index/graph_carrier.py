@@ -1,0 +1,122 @@
+"""Carrying a graph over to another matrix that holds most of its rows, under other numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vecdb.index import graph_builder
+from vecdb.index.base import NO_NORMS, NO_ROWS, frozen
+from vecdb.index.graph_builder import Graph, LinkCodes
+from vecdb.kernels.graph_build import mark_reached
+from vecdb.kernels.graph_carry import carry_links, equal_rows, hash_rows
+from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Progress
+
+GONE_MAX = 0.5  # share of the old rows that may go: beyond, little is left to link the others by
+GROWTH_MAX = 8  # a graph that grows more at once is built anew, with levels of its own
+NO_CODES = LinkCodes(frozen(np.empty((0, graph_builder.LINE), np.uint8)), NO_ROWS, NO_ROWS, NO_ROWS, NO_NORMS)
+
+
+def carry_graph(
+    old: Graph,
+    before: Matrix,
+    after: Matrix,
+    new_rows: I32,
+    centre: F32,
+    bits: int,
+    ef: int,
+    seed: int,
+    threads: int,
+    progress: Progress | None,
+) -> Graph | None:
+    """The graph `old` over `before`, as one over `after`; None when too few rows stay to be worth it.
+
+    new_rows   int32: the row in `after` of each row of `before`, -1 for one that is gone; no row twice. A row that is
+               gone hands its place in the graph to a new one with the same vector
+    """
+    new_rows = with_successors(before, after, new_rows)
+    held = np.flatnonzero(new_rows >= 0)
+    if len(held) == 0 or len(held) < (1 - GONE_MAX) * before.rows or len(held) * GROWTH_MAX < after.rows:
+        return None
+    graph = _empty(old, after, new_rows, held, centre, bits, seed)
+    graph_builder.encode(graph, after, 0, progress)
+    by = NO_CODES if len(held) == before.rows else graph_builder.link_codes(graph, after, progress)
+    weak = _carry(old, graph, new_rows, by, threads, progress)
+    carried = np.zeros(after.rows, np.bool_)
+    carried[new_rows[held]] = True
+    reached, stack = np.zeros(after.rows, np.uint8), np.empty(after.rows, np.int32)
+    if 2 * mark_reached(graph.links, graph.entry, reached, stack) < len(held):
+        return None
+    strong = carried & (weak == 0) & (reached == 1)
+    order = np.concatenate([np.flatnonzero(strong), np.flatnonzero(carried & ~strong), np.flatnonzero(~carried)])
+    first = int(strong.sum())
+    if first < after.rows:
+        graph_builder.insert(graph, after, first, ef, threads, progress, order.astype(np.int32))
+    return graph
+
+
+def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, centre: F32, bits: int, seed: int) -> Graph:
+    """Room for the new graph. Carried rows keep their levels; the others reach no higher than the entry."""
+    m = old.upper.shape[1]
+    entry = old.entry if new_rows[old.entry] >= 0 else int(held[np.argmax(old.levels[held])])
+    levels = np.minimum(graph_builder.draw_levels(0, after.rows, m, seed), old.levels[entry])
+    levels[new_rows[held]] = old.levels[held]
+    empty = graph_builder.empty_graph(after.rows, after.dim, m, levels, centre, bits)
+    return replace(empty, entry=int(new_rows[entry]))
+
+
+def _carry(old: Graph, graph: Graph, new_rows: I32, by: LinkCodes, threads: int, progress: Progress | None) -> U8:
+    """Fill the lists of the carried rows; uint8 (rows,): 1 for a row that lost most of its neighbours."""
+    rows, weak = len(new_rows), np.zeros(len(graph.levels), np.uint8)
+    old_first_upper, first_upper = frozen(old.first_upper()), frozen(graph.first_upper())
+    counter = np.zeros(1, np.int64)
+    stamps, epochs = [np.zeros(rows, np.int32) for _ in range(threads)], [0] * threads
+
+    def work(thread: int, limit: int) -> None:
+        epochs[thread] = carry_links(
+            frozen(old.links), frozen(old.upper), old_first_upper, frozen(old.levels), frozen(new_rows),
+            by.codes, by.bias, by.extra, by.offsets, graph.links, graph.upper, first_upper, weak,
+            counter, limit, stamps[thread], epochs[thread],
+        )  # fmt: skip
+
+    graph_builder.take_turns(work, 0, rows, threads, counter, progress)
+    return weak
+
+
+# ---- rows that are gone and came back -------------------------------------------------------------------------------
+def with_successors(before: Matrix, after: Matrix, new_rows: I32) -> I32:
+    """new_rows, where rows that are gone have a row of `after` that nobody has and that holds the same vector.
+
+    Such a pair is, as a rule, a record whose payload alone was changed.
+    """
+    taken = np.zeros(after.rows, np.bool_)
+    taken[new_rows[new_rows >= 0]] = True
+    gone, free = np.flatnonzero(new_rows < 0).astype(np.int32), np.flatnonzero(~taken).astype(np.int32)
+    if len(gone) == 0 or len(free) == 0:
+        return new_rows
+    old_words, new_words = (frozen(matrix.vectors.view(np.uint32)) for matrix in (before, after))
+    left, right = _pairs(_hashes(old_words, gone), _hashes(new_words, free))
+    same = np.zeros(len(left), np.uint8)
+    equal_rows(old_words, frozen(gone[left]), new_words, frozen(free[right]), same)
+    found = new_rows.copy()
+    found[gone[left[same == 1]]] = free[right[same == 1]]
+    return found
+
+
+def _hashes(words: AnyArray, rows: I32) -> U64:
+    weights = np.random.default_rng(0).integers(0, 1 << 64, words.shape[1], np.uint64) | np.uint64(1)
+    hashes = np.empty(len(rows), np.uint64)
+    hash_rows(words, frozen(rows), frozen(weights), hashes)
+    return hashes
+
+
+def _pairs(left: U64, right: U64) -> tuple[I64, I64]:
+    """Positions of equal values, each position once: the first of the left with the first of the right, and so on."""
+    left_order, right_order = np.argsort(left, kind="stable"), np.argsort(right, kind="stable")
+    wanted, given = left[left_order], right[right_order]
+    rank = np.arange(len(wanted)) - np.searchsorted(wanted, wanted)
+    at = np.searchsorted(given, wanted) + rank
+    found = at < len(given)
+    found[found] = given[at[found]] == wanted[found]
+    return left_order[found], right_order[at[found]]
