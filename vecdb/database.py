@@ -41,15 +41,17 @@ class Database:
         dim: int | None = None,
         metric: str = "cosine",
         index: IndexOptions | str = "auto",
+        dtype: Literal["float32", "float16"] = "float32",
         fields: Mapping[str, VectorField] | None = None,
     ) -> Collection:
         """A new, empty collection. AlreadyExists if there is one of this name.
 
         dim, metric, index   of its one vector field, called "vector"; without `dim` the first write decides it
+        dtype                of its stored vectors; "float16" takes half the disk, see `vecdb.VectorField`
         fields               several named vector fields instead: {"title": vecdb.VectorField(384), ...}
         """
         engine = self._open()
-        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, fields), self)
+        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, dtype, fields), self)
 
     def get_collection(self, name: str) -> Collection:
         """The collection of this name. NotFound if there is none."""
@@ -63,6 +65,7 @@ class Database:
         dim: int | None = None,
         metric: str = "cosine",
         index: IndexOptions | str = "auto",
+        dtype: Literal["float32", "float16"] = "float32",
         fields: Mapping[str, VectorField] | None = None,
     ) -> Collection:
         """The collection of this name, made if there is none. InvalidInput if it exists with other vector fields.
@@ -70,7 +73,7 @@ class Database:
         An index that exists with other options stays as it is; see `Collection.set_index`.
         """
         engine = self._open()
-        state = calls.get_or_create_collection(engine, name, dim, metric, index, fields)
+        state = calls.get_or_create_collection(engine, name, dim, metric, index, dtype, fields)
         return Collection(engine, state, self)
 
     def list_collections(self) -> list[str]:

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
+F16 = NDArray[np.float16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 AnyArray = NDArray[Any]
+Vectors = F32 | F16  # as they are stored
 
 Id = str | int | uuid.UUID
 Scalar = bool | int | float | str | bytes | dt.datetime | dt.date
@@ -37,6 +39,8 @@ class Metric(enum.IntEnum):
     L2 = 2
 
 
+VECTOR_DTYPES = ("float32", "float16")  # names as the user gives them, and as they are stored
+
 METRIC_NAMES = {
     "cosine": Metric.COSINE,
     "cos": Metric.COSINE,
@@ -53,11 +57,11 @@ METRIC_NAMES = {
 class Matrix:
     """The vectors of one field in one segment, borrowed by its indexes.
 
-    vectors        float32 (rows, dim), C-contiguous, read-only, as the user gave them
+    vectors        float32 or float16 (rows, dim), C-contiguous, read-only, as the user gave them
     inverse_norms  float32 (rows,), 1 / |vector| and 0 for a zero vector; only under COSINE, else None
     """
 
-    vectors: F32
+    vectors: Vectors
     inverse_norms: F32 | None
     metric: Metric
 

@@ -282,8 +282,10 @@ def schema_rows() -> Iterator[Row]:
         ({"fields": {"one": 3}}, "fields['one'] must be a vecdb.VectorField, not 3"),
         ({"fields": {"a b": VectorField(3)}}, "a field name has 1 to 63"),
         ({"fields": {1: VectorField(3)}}, "a field name has 1 to 63"),
-        ({"fields": {"one": VectorField(3)}, "dim": 3}, "give dim, metric and index in each vecdb.VectorField"),
-        ({"fields": {"one": VectorField(3)}, "metric": "l2"}, "give dim, metric and index in each"),
+        ({"fields": {"one": VectorField(3)}, "dim": 3}, "give dim, metric, index and dtype in each vecdb.VectorField"),
+        ({"fields": {"one": VectorField(3)}, "metric": "l2"}, "give dim, metric, index and dtype in each"),
+        ({"fields": {"one": VectorField(3)}, "dtype": "float16"}, "give dim, metric, index and dtype in each"),
+        *[({"dtype": d}, "dtype must be one of float32, float16") for d in ("float64", "f2", None, np.float16, 16, "")],
     ]
     for shape, told in shapes:
         yield "create", lambda w, s=shape: w.db.create_collection("new", **s), InvalidInput, told
@@ -293,7 +295,7 @@ def schema_rows() -> Iterator[Row]:
     for verb in ("get_collection", "delete_collection"):
         yield verb, lambda w, v=verb: getattr(w.db, v)("nothing"), NotFound, "there is no collection 'nothing'"
     yield "rename", lambda w: w.db.rename_collection("nothing", "new"), NotFound, "has: both, docs, free"
-    for shape in ({"dim": 4}, {"metric": "l2"}, {"fields": {"other": VectorField(3)}}):
+    for shape in ({"dim": 4}, {"metric": "l2"}, {"dtype": "float16"}, {"fields": {"other": VectorField(3)}}):
         yield (
             "get_or_create",
             lambda w, s=shape: w.db.get_or_create_collection("docs", **s),

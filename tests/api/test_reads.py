@@ -316,7 +316,7 @@ def test_get_or_create(db: vecdb.Database) -> None:
 def test_info_and_stats(db: vecdb.Database, filled: vecdb.Collection) -> None:
     info = filled.info()
     assert (info["name"], info["records"]) == ("docs", 7)
-    assert info["fields"] == {"vector": {"dim": 3, "metric": "l2", "index": "auto"}}
+    assert info["fields"] == {"vector": {"dim": 3, "metric": "l2", "dtype": "float32", "index": "auto"}}
     assert uuid.UUID(info["uuid"])
     stats = filled.stats()
     assert stats.records == 7

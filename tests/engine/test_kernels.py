@@ -18,7 +18,7 @@ from vecdb.engine import kernels
 def test_searches_go_on_when_the_kernels_cannot_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken() -> None:
+    def broken(*, dtype: str) -> None:
         raise ImportError("no compiler on this machine")
 
     monkeypatch.setattr(kernels, "warm_up", broken)
@@ -29,6 +29,6 @@ def test_searches_go_on_when_the_kernels_cannot_be_loaded(
         for row in range(5):
             assert docs.search(rows[row], k=3)[0].id == row
         with pytest.raises(ImportError, match="no compiler"):
-            db._engine.kernels.wait()  # type: ignore[union-attr]
+            db._engine.kernels.wait("float32")  # type: ignore[union-attr]
         assert docs.search(rows[7], k=3)[0].id == 7
     assert "NumPy goes on answering" in caplog.text

@@ -175,8 +175,9 @@ def test_rows_that_come_back_keep_their_places_without_a_search(metric, monkeypa
     np.testing.assert_array_equal(index.search(queries, K)[1], old.search(queries, K)[1])
 
 
-def test_successors_hold_the_same_vector_and_are_used_once():
-    vectors = oracles.clustered(400, 24, duplicates=0.6)
+@pytest.mark.parametrize(("dim", "dtype"), [(24, "float32"), (24, "float16"), (25, "float16")])
+def test_successors_hold_the_same_vector_and_are_used_once(dim, dtype):
+    vectors = oracles.clustered(400, dim, duplicates=0.6).astype(dtype)
     rng = np.random.default_rng(5)
     after = vectors[rng.integers(0, 400, 500)]
     after[:50] = vectors[:50]

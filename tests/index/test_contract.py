@@ -17,10 +17,16 @@ from vecdb.types import Metric
 K = 10
 
 
-def data(rows, dim=48, seed=0):
-    """(vectors, queries) of one distribution; the first query is a stored row."""
-    both = oracles.clustered(rows + 20, dim, seed)
-    queries = both[rows:].copy()
+@pytest.fixture(params=["float32", "float16"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Of the stored vectors."""
+    return request.param
+
+
+def data(rows, dim=48, seed=0, dtype="float32"):
+    """(vectors, float32 queries) of one distribution; the first query is a stored row."""
+    both = oracles.clustered(rows + 20, dim, seed).astype(dtype)
+    queries = both[rows:].astype(np.float32)
     if rows:
         queries[0] = both[rows // 2]
     return both[:rows].copy(), frozen(queries)
@@ -40,8 +46,8 @@ def assert_well_formed(rows, distances, metric, vectors, queries):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 31, 33, 300])
-def test_any_number_of_rows_and_k_beyond_them(kind, metric, rows):
-    vectors, queries = data(rows)
+def test_any_number_of_rows_and_k_beyond_them(kind, metric, rows, dtype):
+    vectors, queries = data(rows, dtype=dtype)
     index = kind.build(matrix_of(vectors, metric))
     index.check()
     found, distances = index.search(queries, rows + 5)
@@ -54,24 +60,24 @@ def test_any_number_of_rows_and_k_beyond_them(kind, metric, rows):
 
 
 @pytest.mark.parametrize("dim", [1, 3, 31, 100, 384])
-def test_any_dimension(kind, metric, dim):
-    vectors, queries = data(1000, dim)
+def test_any_dimension(kind, metric, dim, dtype):
+    vectors, queries = data(1000, dim, dtype=dtype)
     index = kind.build(matrix_of(vectors, metric))
     found, distances = index.search(queries, K)
     assert_well_formed(found, distances, metric, vectors, queries)
     assert oracles.recall(distances, oracles.nearest(metric, vectors, queries, K)[1]) >= 0.95
 
 
-def test_recall_on_clusters_with_duplicates(kind, metric):
-    vectors, queries = data(5000, 100, seed=3)
+def test_recall_on_clusters_with_duplicates(kind, metric, dtype):
+    vectors, queries = data(5000, 100, seed=3, dtype=dtype)
     index = kind.build(matrix_of(vectors, metric))
     exact = oracles.nearest(metric, vectors, queries, K)[1]
     assert oracles.recall(index.search(queries, K)[1], exact) >= (0.999 if kind.name == "flat" else 0.98)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
-def test_only_allowed_rows(kind, metric, share):
-    vectors, queries = data(1500)
+def test_only_allowed_rows(kind, metric, share, dtype):
+    vectors, queries = data(1500, dtype=dtype)
     mask = np.random.default_rng(2).random(1500) < share
     index = kind.build(matrix_of(vectors, metric))
     found, distances = index.search(queries, K, allow=bitset.from_mask(mask), ef=1500)
@@ -82,8 +88,8 @@ def test_only_allowed_rows(kind, metric, share):
     assert oracles.recall(distances, exact[1]) >= 0.99
 
 
-def test_given_rows_are_searched_exactly(kind, metric):
-    vectors, queries = data(700)
+def test_given_rows_are_searched_exactly(kind, metric, dtype):
+    vectors, queries = data(700, dtype=dtype)
     index = kind.build(matrix_of(vectors, metric))
     rows = np.arange(3, 700, 9, dtype=np.int32)
     mask = np.isin(np.arange(700), rows)
@@ -100,8 +106,8 @@ def test_an_empty_set_of_rows(kind):
     assert np.isinf(distances).all()
 
 
-def test_what_is_stored_comes_back(kind, metric):
-    vectors, queries = data(600)
+def test_what_is_stored_comes_back(kind, metric, dtype):
+    vectors, queries = data(600, dtype=dtype)
     matrix = matrix_of(vectors, metric)
     index = kind.build(matrix)
     parameters = msgpack.unpackb(msgpack.packb(index.parameters()))
@@ -147,8 +153,8 @@ def test_threads_build_a_good_index(kind):
 
 
 @pytest.mark.parametrize("before", [0, 1, 300, 900])
-def test_new_rows_are_found_and_the_old_index_stays(kind, metric, before):
-    vectors, queries = data(1000)
+def test_new_rows_are_found_and_the_old_index_stays(kind, metric, before, dtype):
+    vectors, queries = data(1000, dtype=dtype)
     old = kind.build(matrix_of(vectors[:before], metric))
     kept = {name: array.copy() for name, array in old.arrays().items()}
     new = old.carried(matrix_of(vectors, metric), np.arange(before, dtype=np.int32), threads=2)
@@ -193,8 +199,8 @@ def test_concurrent_searches_agree(kind):
                 np.testing.assert_array_equal(distances, wanted[1])
 
 
-def test_one_query_or_many_give_the_same(kind, metric):
-    vectors, _ = data(1200)
+def test_one_query_or_many_give_the_same(kind, metric, dtype):
+    vectors, _ = data(1200, dtype=dtype)
     index = kind.build(matrix_of(vectors, metric))
     queries = frozen(oracles.clustered(130, 48, seed=8))
     many = index.search(queries, K)

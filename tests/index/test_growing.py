@@ -28,11 +28,12 @@ def assert_exact(got, wanted):
     np.testing.assert_array_equal(got[1][same], wanted[1][same])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("dim", [3, 64, 200])
 @pytest.mark.parametrize("coded", [0, FIRST_ROWS - 1, FIRST_ROWS, 1000, 1999, 2000])
-def test_coded_and_uncoded_rows(metric, dim, coded):
+def test_coded_and_uncoded_rows(metric, dim, coded, dtype):
     both = oracles.clustered(CAPACITY + 8, dim)
-    vectors, queries = both[:CAPACITY].copy(), frozen(both[CAPACITY:])
+    vectors, queries = both[:CAPACITY].astype(dtype), frozen(both[CAPACITY:])
     matrix = matrix_of(vectors, metric)
     growing = GrowingFlat(CAPACITY, dim, metric)
     assert growing.extend(part(matrix, coded))

@@ -21,8 +21,8 @@ from vecdb.options import HNSW, Flat
 from vecdb.types import Metric
 
 rows, dim = int(sys.argv[1]), int(sys.argv[2])
-vectors = oracles.clustered(rows, dim, seed=11)
-queries = vectors[:3].copy()
+vectors = oracles.clustered(rows, dim, seed=11).astype(sys.argv[3])
+queries = vectors[:3].astype(np.float32)
 allow = bitset.from_mask(np.arange(rows) % 3 > 0)
 some = np.arange(0, rows, 5, dtype=np.int32)
 out = []
@@ -43,19 +43,23 @@ print(json.dumps(out))
 """
 
 
-def answers(rows: int, dim: int, **environment: str) -> list:
-    return json.loads(run(SEARCH, str(rows), str(dim), **environment))
+def answers(rows: int, dim: int, dtype: str, **environment: str) -> list:
+    return json.loads(run(SEARCH, str(rows), str(dim), dtype, **environment))
 
 
 @pytest.mark.parametrize(
-    ("rows", "switch"),
-    [(60, {"NUMBA_DISABLE_JIT": "1"}), (400, {"NUMBA_BOUNDSCHECK": "1", "VECDB_NO_VNNI": "1"})],
-    ids=["no-jit", "bounds-checks-and-generic"],
+    ("rows", "dtype", "switch"),
+    [
+        (60, "float32", {"NUMBA_DISABLE_JIT": "1"}),
+        (60, "float16", {"NUMBA_DISABLE_JIT": "1"}),
+        (400, "float32", {"NUMBA_BOUNDSCHECK": "1", "VECDB_NO_VNNI": "1"}),
+    ],
+    ids=["no-jit", "no-jit-float16", "bounds-checks-and-generic"],
 )
-def test_the_same_answers(tmp_path, rows, switch):
+def test_the_same_answers(tmp_path, rows, dtype, switch):
     """Graphs of one seed and one thread are equal too, so everything must be."""
     dim = 200  # enough for 2-bit codes
-    plain = answers(rows, dim)
-    switched = answers(rows, dim, VECDB_CACHE_DIR=str(tmp_path), **switch)
+    plain = answers(rows, dim, dtype)
+    switched = answers(rows, dim, dtype, VECDB_CACHE_DIR=str(tmp_path), **switch)
     assert len(plain) == len(switched) == 57
     assert switched == plain

@@ -24,6 +24,12 @@ def search(request):
     return request.param
 
 
+@pytest.fixture(params=["float32", "float16"])
+def dtype(request):
+    """Of the stored vectors."""
+    return request.param
+
+
 def queries_for(vectors, dim, seed=1):
     rng = np.random.default_rng(seed)
     queries = rng.standard_normal((4, dim)).astype(np.float32)
@@ -40,8 +46,8 @@ def assert_same(got, wanted):
 
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("rows", ROWS)
-def test_all_rows(search, metric, dim, rows):
-    vectors = oracles.clustered(rows, dim)
+def test_all_rows(search, metric, dim, rows, dtype):
+    vectors = oracles.clustered(rows, dim).astype(dtype)
     queries = queries_for(vectors, dim)
     for k in (K, rows + 3):
         wanted = oracles.nearest(metric, vectors, queries, k)
@@ -49,8 +55,8 @@ def test_all_rows(search, metric, dim, rows):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
-def test_allowed_rows(search, metric, share):
-    vectors = oracles.clustered(1000, 31)
+def test_allowed_rows(search, metric, share, dtype):
+    vectors = oracles.clustered(1000, 31).astype(dtype)
     queries = queries_for(vectors, 31)
     mask = np.random.default_rng(3).random(1000) < share
     wanted = oracles.nearest(metric, vectors, queries, K, mask)
@@ -70,11 +76,11 @@ def test_rows_and_allow_together(search, metric):
     assert_same(got, oracles.nearest(metric, vectors, queries, K, inside))
 
 
-def test_nearly_equal_rows_far_from_the_origin(search):
+def test_nearly_equal_rows_far_from_the_origin(search, dtype):
     """Norms minus products would lose every digit; the answer must not."""
     rng = np.random.default_rng(5)
-    vectors = (1000 + 1e-3 * rng.standard_normal((3000, 16))).astype(np.float32)
-    queries = frozen(vectors[:3])
+    vectors = (1000 + 1e-3 * rng.standard_normal((3000, 16))).astype(dtype)
+    queries = frozen(vectors[:3].astype(np.float32))
     assert_same(search(matrix_of(vectors, Metric.L2), queries, K), oracles.nearest(2, vectors, queries, K))
 
 
@@ -87,8 +93,8 @@ def test_distances_beyond_float32_are_inf_and_their_rows_are_kept(search):
     assert distances.tolist() == [[0.0, np.inf, np.inf]]
 
 
-def test_many_queries_share_one_pass(search, metric):
-    vectors = oracles.clustered(400, 20)
+def test_many_queries_share_one_pass(search, metric, dtype):
+    vectors = oracles.clustered(400, 20).astype(dtype)
     queries = frozen(oracles.clustered(150, 20, seed=9))
     assert_same(search(matrix_of(vectors, metric), queries, 5), oracles.nearest(metric, vectors, queries, 5))
 

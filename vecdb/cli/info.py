@@ -74,7 +74,7 @@ def show_collection(collection: dict[str, Any]) -> None:
         index = field["index"]
         kind = index if isinstance(index, str) else " ".join(f"{name}={value}" for name, value in index.items())
         dim = "dimension not known yet" if field["dim"] is None else f"{field['dim']} dimensions"
-        terminal.say(f"  field {field['name']}: {dim}, {field['metric']}, index {kind}")
+        terminal.say(f"  field {field['name']}: {dim}, {field['metric']}, {field['dtype']}, index {kind}")
     rows = [("segment", "rows", "deleted", "size", "indexes")]
     for one in collection["segments"]:
         kinds = "; ".join(f"{name}: {', '.join(found) or 'none yet'}" for name, found in one["indexes"].items())

@@ -67,7 +67,7 @@ def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, file
 
 def build_index(engine: Engine, field: SealedField, options: IndexOptions, progress: Progress | None) -> Index:
     """Builds on a thread of low priority, for searches share the processors. `progress` is called on that thread."""
-    engine.kernels.wait()
+    engine.kernels.wait(field.matrix.vectors.dtype.name)
     build, cancelled = load_kind(options.kind).build, threading.Event()
 
     def checked(done: int, total: int) -> None:

@@ -160,7 +160,7 @@ def _draft_field(field: GrowingField, rows: int, keep: I32) -> DraftField:
         starts = range(0, len(chosen), BLOCK_ROWS)
         return [field.vectors[chosen[start : start + BLOCK_ROWS]] for start in starts]
 
-    return DraftField(field.meta.number, field.dim, field.meta.metric, len(chosen), rows_of, blocks)
+    return DraftField(field.meta, field.dim, len(chosen), rows_of, blocks)
 
 
 # ---- C5 -------------------------------------------------------------------------------------------------------------

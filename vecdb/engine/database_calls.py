@@ -17,6 +17,7 @@ from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
 from vecdb.options import DatabaseOptions, VectorField, parse_metric
+from vecdb.storage.schema import FieldMeta
 
 __all__ = ["release", "release_dropped"]
 MODES = ("rw", "r")
@@ -44,19 +45,21 @@ def checked(engine: Engine | None) -> Engine:
     return engine
 
 
-def _fields(dim: Any, metric: Any, index: Any, fields: Any) -> Mapping[str, VectorField]:
+def _fields(dim: Any, metric: Any, index: Any, dtype: Any, fields: Any) -> Mapping[str, VectorField]:
     if fields is None:
-        return {schema.DEFAULT_FIELD: VectorField(dim, metric, index)}
+        return {schema.DEFAULT_FIELD: VectorField(dim, metric, index, dtype)}
     if not isinstance(fields, Mapping):
         raise InvalidInput('fields must be a dict such as {"title": vecdb.VectorField(384)}')
-    if dim is not None or metric != "cosine" or index != "auto":
-        raise InvalidInput("give dim, metric and index in each vecdb.VectorField when there are several fields")
+    if dim is not None or metric != "cosine" or index != "auto" or dtype != "float32":
+        raise InvalidInput("give dim, metric, index and dtype in each vecdb.VectorField when there are several fields")
     return fields
 
 
-def create_collection(engine: Engine, name: Any, dim: Any, metric: Any, index: Any, fields: Any) -> CollectionState:
+def create_collection(
+    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any
+) -> CollectionState:
     engine.check_writable()
-    return schema.create_collection(engine, name, _fields(dim, metric, index, fields))
+    return schema.create_collection(engine, name, _fields(dim, metric, index, dtype, fields))
 
 
 def get_collection(engine: Engine, name: Any) -> CollectionState:
@@ -71,23 +74,29 @@ def get_collection(engine: Engine, name: Any) -> CollectionState:
 
 
 def get_or_create_collection(
-    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, fields: Any
+    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any
 ) -> CollectionState:
     with engine.catalog_lock:
         if schema.check_name(name) not in engine.names:
-            return create_collection(engine, name, dim, metric, index, fields)
+            return create_collection(engine, name, dim, metric, index, dtype, fields)
     state = get_collection(engine, name)
-    wanted = _fields(dim, metric, index, fields)
+    wanted = _fields(dim, metric, index, dtype, fields)
     found = {field.name: field for field in state.meta.fields}
     for title, field in wanted.items():
         old = found.get(title)
-        if old is None or old.metric != parse_metric(field.metric) or field.dim not in (None, old.dim):
+        if old is None or not _is_same(old, field):
             shape = {f.name: field_info(f) for f in state.meta.fields}
             raise InvalidInput(
                 f"the collection {name!r} exists with other vector fields: {shape}; take it as it is with "
                 "get_collection(), or choose another name"
             )
     return state
+
+
+def _is_same(old: FieldMeta, wanted: VectorField) -> bool:
+    """Whether what is wanted is there; an index may differ, and a dimension may be left open."""
+    same = old.metric == parse_metric(wanted.metric) and old.dtype == wanted.dtype
+    return same and wanted.dim in (None, old.dim)
 
 
 def rename_collection(engine: Engine, name: Any, new_name: Any) -> None:

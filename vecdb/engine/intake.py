@@ -17,7 +17,7 @@ from vecdb.storage.batch import FieldBlock
 from vecdb.storage.keys import encode_key
 from vecdb.storage.payload import prepare
 from vecdb.storage.schema import CollectionMeta, FieldMeta
-from vecdb.types import F32, AnyArray, Id
+from vecdb.types import F32, AnyArray, Id, Vectors
 
 SLICE = 32  # records prepared before other threads get a turn
 BATCH_RECORDS_MAX = 1_000_000
@@ -153,12 +153,12 @@ def _field_block(field: FieldMeta, values: Any) -> tuple[int, FieldMeta, FieldBl
     return len(listed), field, FieldBlock(matrix, rows)
 
 
-def _empty(field: FieldMeta) -> F32:
-    return np.empty((0, field.dim or 1), np.float32)
+def _empty(field: FieldMeta) -> Vectors:
+    return np.empty((0, field.dim or 1), field.dtype)
 
 
-def as_matrix(field: FieldMeta, values: Any) -> F32:
-    """float32 (n, dim), a copy of the caller's data, every value finite."""
+def as_matrix(field: FieldMeta, values: Any) -> Vectors:
+    """(n, dim) of the field's dtype, a copy of the caller's data, every value finite."""
     array = _as_array(f"vectors of {field.name!r}", values)
     if array.size == 0 and array.ndim <= 2 and len(array) == 0:
         return _empty(field)
@@ -171,10 +171,15 @@ def as_matrix(field: FieldMeta, values: Any) -> F32:
         )
     _check_dim(field, array.shape[1])
     with np.errstate(over="ignore"):
-        matrix: F32 = np.array(array, np.float32, order="C", copy=True)
+        matrix: Vectors = np.array(array, field.dtype, order="C", copy=True)
     finite = np.isfinite(matrix)
     if not finite.all():
         row = int(np.flatnonzero(~finite.all(axis=1))[0])
+        if field.dtype == "float16" and np.isfinite(array[row]).all():
+            raise InvalidInput(
+                f"vector {row} of {field.name!r} holds a value beyond float16, whose largest is 65,504; scale the "
+                'vectors down, or store them in a collection whose field has dtype="float32"'
+            )
         raise InvalidInput(f"vector {row} of {field.name!r} holds NaN, infinity or a value beyond float32")
     return matrix
 

@@ -18,51 +18,52 @@ QUERIES_FIRST = 1  # queries answered before kernels are loaded in the backgroun
 
 
 class Kernels:
-    """Loads numba and the kernels once, on a thread of its own."""
+    """Loads numba and the kernels for a dtype of vectors once, on a thread of its own."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads or os.cpu_count() or 1
         self.lock = threading.Lock()
-        self.thread: threading.Thread | None = None
-        self.failure: BaseException | None = None
+        self.loading: dict[str, threading.Thread] = {}
+        self.failures: dict[str, BaseException] = {}
         self.queries = 0
-        self.warm = False
+        self.warm: set[str] = set()
 
-    @property
-    def ready(self) -> bool:
-        return self.warm
+    def ready(self, dtype: str) -> bool:
+        return dtype in self.warm
 
-    def start(self) -> None:
+    def start(self, dtype: str) -> None:
         """Begins to load them; returns at once."""
         with self.lock:
-            if self.thread is None and not self.ready:
-                self.thread = threading.Thread(target=self._load, name="vecdb-kernels", daemon=True)
-                self.thread.start()
+            if dtype not in self.loading:
+                self.loading[dtype] = threading.Thread(
+                    target=self._load, args=(dtype,), name="vecdb-kernels", daemon=True
+                )
+                self.loading[dtype].start()
 
-    def _load(self) -> None:
+    def _load(self, dtype: str) -> None:
         try:
-            warm_up()
-            self.warm = True
+            warm_up(dtype=dtype)
+            self.warm.add(dtype)
         except BaseException as error:
-            self.failure = error
+            self.failures[dtype] = error
             log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
 
-    def wait(self) -> None:
+    def wait(self, dtype: str) -> None:
         """Returns when kernels are loaded. Raises what stopped them."""
-        self.start()
-        if self.thread is not None:
-            self.thread.join()
-        if self.failure is not None:
-            raise self.failure
+        self.start(dtype)
+        self.loading[dtype].join()
+        if dtype in self.failures:
+            raise self.failures[dtype]
 
     def usable(self, matrix: Matrix) -> bool:
         """Whether to search with kernels now: loads them in the background from the second query on."""
-        if self.ready:
+        dtype = matrix.vectors.dtype.name
+        if dtype in self.warm:
             return True
         self.queries += 1
         if matrix.vectors.nbytes > PATIENCE_BYTES:
-            self.wait()
+            self.wait(dtype)
             return True
         if self.queries > QUERIES_FIRST:
-            self.start()
+            self.start(dtype)
         return False

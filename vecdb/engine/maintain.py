@@ -155,8 +155,10 @@ def close_checkpoint(engine: Engine) -> None:
             for state in list(engine.collections.values())
             if state.growing is not None
         )
+        dtypes = {field.dtype for state in list(engine.collections.values()) for field in state.meta.fields}
+        loaded = all(engine.kernels.ready(dtype) for dtype in dtypes)
         while engine.frozen or changes >= policy.CLOSE_CHANGES:
-            if not checkpoint(engine, codes=engine.kernels.ready):
+            if not checkpoint(engine, codes=loaded):
                 return
             if not engine.frozen:
                 return
@@ -235,7 +237,7 @@ class Scheduler:
                 for field in segment.fields.values():
                     if field.growing is None or field.matrix.rows - field.growing.coded_rows < KERNEL_ROWS:
                         continue
-                    if engine.kernels.ready:
+                    if engine.kernels.ready(field.matrix.vectors.dtype.name):
                         field.growing.extend(field.matrix)
                     else:
-                        engine.kernels.start()
+                        engine.kernels.start(field.matrix.vectors.dtype.name)

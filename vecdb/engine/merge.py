@@ -26,9 +26,9 @@ from vecdb.kernels import bitset
 from vecdb.storage.catalog import Table, Writer
 from vecdb.storage.columns import merge_sealed
 from vecdb.storage.ids import IdColumn
-from vecdb.storage.schema import SegmentEntry, collection_key, encode_collection, segment_key, unseal
+from vecdb.storage.schema import FieldMeta, SegmentEntry, collection_key, encode_collection, segment_key, unseal
 from vecdb.storage.sealed import Draft, DraftField, Files, Sealed, write_segment
-from vecdb.types import F32, I32, I64, Metric, Progress
+from vecdb.types import I32, I64, Progress, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _draft(state: CollectionState, sources: list[Source], progress: Progress) ->
         renumbered = np.full(source.storage.rows, -1, np.int32)
         renumbered[source.keep] = np.arange(start, start + len(source.keep), dtype=np.int32)
         columns.append((source.storage.columns, renumbered))
-    fields = [_draft_field(field.number, field.metric, sources, starts, progress) for field in state.meta.fields]
+    fields = [_draft_field(field, sources, starts, progress) for field in state.meta.fields]
     return Draft(
         np.concatenate([source.storage.sequences[source.keep] for source in sources]),
         IdColumn.gather([(source.storage.ids, source.keep) for source in sources]),
@@ -101,14 +101,12 @@ def _draft(state: CollectionState, sources: list[Source], progress: Progress) ->
     )
 
 
-def _draft_field(
-    number: int, metric: Metric, sources: list[Source], starts: I64, progress: Progress
-) -> DraftField | None:
+def _draft_field(meta: FieldMeta, sources: list[Source], starts: I64, progress: Progress) -> DraftField | None:
     """The field's rows of all sources; a progress call for each block copied."""
-    parts: list[tuple[F32, I32]] = []  # (vectors of a source, its field rows that stay)
+    parts: list[tuple[Vectors, I32]] = []  # (vectors of a source, its field rows that stay)
     places: list[I32] = []
     for source, start in zip(sources, starts[:-1].tolist(), strict=True):
-        field = source.storage.fields.get(number)
+        field = source.storage.fields.get(meta.number)
         if field is None:
             continue
         rows_of = np.arange(field.matrix.rows, dtype=np.int32) if field.rows_of is None else field.rows_of
@@ -125,7 +123,7 @@ def _draft_field(
     rows = np.concatenate(places)
     dim, total = parts[0][0].shape[1], int(starts[-1])
 
-    def blocks() -> Iterator[F32]:
+    def blocks() -> Iterator[Vectors]:
         done = 0
         for vectors, chosen in parts:
             for first in range(0, len(chosen), BLOCK_ROWS):
@@ -134,7 +132,7 @@ def _draft_field(
                 progress(done, len(rows))
                 yield block
 
-    return DraftField(number, dim, metric, len(rows), None if len(rows) == total else rows, blocks)
+    return DraftField(meta, dim, len(rows), None if len(rows) == total else rows, blocks)
 
 
 # ---- commit and views -----------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ class DatabaseStats:
 
 def field_info(field: FieldMeta) -> dict[str, Any]:
     index = "auto" if field.index is None else index_to_dict(field.index)
-    return {"dim": field.dim, "metric": field.metric.name.lower(), "index": index}
+    return {"dim": field.dim, "metric": field.metric.name.lower(), "dtype": field.dtype, "index": index}
 
 
 def collection_stats(engine: Engine, state: CollectionState) -> CollectionStats:

@@ -18,7 +18,8 @@ from vecdb.engine.view import View
 from vecdb.errors import AlreadyExists
 from vecdb.filter.expression import Node
 from vecdb.storage.batch import FieldBlock, Part
-from vecdb.types import F32, I32, I64
+from vecdb.storage.schema import FieldMeta
+from vecdb.types import I32, I64, AnyArray, Vectors
 
 
 class Remove:
@@ -82,7 +83,8 @@ def _subset(intake: Intake, kept: I32) -> Intake:
         inside = np.isin(rows, kept)
         placed = np.searchsorted(kept, rows[inside]).astype(np.int32)
         if inside.any():
-            vectors[number] = FieldBlock(np.ascontiguousarray(block.values[inside]), placed)
+            values: AnyArray = np.ascontiguousarray(block.values[inside])
+            vectors[number] = FieldBlock(values, placed)
     return Intake(
         [intake.ids[i] for i in chosen],
         [intake.keys[i] for i in chosen],
@@ -111,7 +113,7 @@ def resolve_update(
         payloads = [_patched(old, patches[i]) for old, i in zip(payloads, known.tolist(), strict=True)]
     packed, flats = prepare_payloads(payloads)
     new = {n: _chosen(block, known.astype(np.int32), len(keys)) for n, block in vectors.items()}
-    merged = {field.number: _merged(view, field.number, at, rows, new.get(field.number)) for field in state.meta.fields}
+    merged = {field.number: _merged(view, field, at, rows, new.get(field.number)) for field in state.meta.fields}
     return Part(
         state.meta.number,
         state.next_sequence,
@@ -129,21 +131,21 @@ def _patched(payload: dict[str, Any], patch: Mapping[str, Any] | None) -> dict[s
     return {key: value for key, value in changed.items() if not isinstance(value, Remove)}
 
 
-def _chosen(block: FieldBlock, known: I32, total: int) -> dict[int, F32]:
+def _chosen(block: FieldBlock, known: I32, total: int) -> dict[int, Vectors]:
     """The given vector of each position in `known`."""
     rows = range(total) if block.rows is None else block.rows.tolist()
     given = dict(zip(rows, block.values, strict=True))
     return {i: given[old] for i, old in enumerate(known.tolist()) if old in given}
 
 
-def _merged(view: View, field: int, at: I32, rows: I32, new: dict[int, F32] | None) -> FieldBlock | None:
-    vectors = view.vectors(field, at, rows)
+def _merged(view: View, field: FieldMeta, at: I32, rows: I32, new: dict[int, Vectors] | None) -> FieldBlock | None:
+    vectors: list[Any] = [*view.vectors(field.number, at, rows)]
     for i, vector in (new or {}).items():
         vectors[i] = vector
     there = [i for i, vector in enumerate(vectors) if vector is not None]
     if not there:
         return None
-    values = np.ascontiguousarray(np.stack([vectors[i] for i in there]), np.float32)  # type: ignore[misc]
+    values: Vectors = np.ascontiguousarray(np.stack([vectors[i] for i in there]), field.dtype)
     return FieldBlock(values, None if len(there) == len(vectors) else np.array(there, np.int32))
 
 

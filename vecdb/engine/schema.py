@@ -105,7 +105,7 @@ def _field_meta(number: int, name: str, field: VectorField) -> FieldMeta:
         raise InvalidInput(f"a field name has 1 to 63 letters, digits, '_' and '-', not {name!r}")
     if not isinstance(field, VectorField):
         raise InvalidInput(f"fields[{name!r}] must be a vecdb.VectorField, not {field!r}")
-    return FieldMeta(number, name, field.dim, parse_metric(field.metric), parse_index(field.index))
+    return FieldMeta(number, name, field.dim, parse_metric(field.metric), field.dtype, parse_index(field.index))
 
 
 def _put_collection(writer: Writer, meta: CollectionMeta) -> None:

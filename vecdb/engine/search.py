@@ -113,7 +113,7 @@ def explain(engine: Engine, view: View, request: Request) -> list[SegmentPlan]:
         field = segment.fields.get(request.field.number)
         if field is None or field.matrix.rows == 0:
             continue
-        engine.kernels.wait()
+        engine.kernels.wait(field.matrix.vectors.dtype.name)
         door = open_door(engine.kernels, field)
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
         wanted = request.k + request.offset

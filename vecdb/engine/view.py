@@ -218,7 +218,7 @@ class View:
             row = at
         if row >= found.matrix.rows:
             return None
-        vector: F32 = found.matrix.vectors[row].copy()
+        vector: F32 = found.matrix.vectors[row].astype(np.float32)
         return vector
 
 

@@ -124,9 +124,10 @@ NO_NORMS: AnyArray = frozen(np.empty(0, np.float32))
 
 
 def kernel_inputs(matrix: Matrix) -> tuple[int, AnyArray, AnyArray]:
-    """(metric, vectors, inverse norms or empty), read-only, as every kernel takes them first."""
+    """(metric, vectors, inverse norms or empty), read-only, as every kernel takes them first; float16 as uint16."""
     norms = NO_NORMS if matrix.inverse_norms is None else frozen(matrix.inverse_norms)
-    return int(matrix.metric), frozen(matrix.vectors), norms
+    vectors: AnyArray = matrix.vectors
+    return int(matrix.metric), frozen(vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors), norms
 
 
 def result_arrays(queries: F32, k: int) -> tuple[I32, F32]:

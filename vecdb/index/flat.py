@@ -171,8 +171,7 @@ def search_exact(
         return exact_search(matrix, queries, k, allow)
     found, distances = result_arrays(queries, k)
     scan_exact(
-        int(matrix.metric),
-        frozen(matrix.vectors),
+        *kernel_inputs(matrix)[:2],
         0 if rows is None else 1,
         NO_ROWS if rows is None else frozen(rows),
         NO_BITS if allow is None else frozen(allow),

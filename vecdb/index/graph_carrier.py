@@ -95,7 +95,7 @@ def with_successors(before: Matrix, after: Matrix, new_rows: I32) -> I32:
     gone, free = np.flatnonzero(new_rows < 0).astype(np.int32), np.flatnonzero(~taken).astype(np.int32)
     if len(gone) == 0 or len(free) == 0:
         return new_rows
-    old_words, new_words = (frozen(matrix.vectors.view(np.uint32)) for matrix in (before, after))
+    old_words, new_words = (frozen(m.vectors.view(f"u{m.vectors.itemsize}")) for m in (before, after))
     left, right = _pairs(_hashes(old_words, gone), _hashes(new_words, free))
     same = np.zeros(len(left), np.uint8)
     equal_rows(old_words, frozen(gone[left]), new_words, frozen(free[right]), same)

@@ -10,19 +10,22 @@ import numpy as np
 from vecdb.index.base import Index, load_kind
 from vecdb.index.growing import FIRST_ROWS, GrowingFlat
 from vecdb.kernels import bitset
-from vecdb.options import HNSW, Flat
-from vecdb.types import I32, U64, Matrix, Metric, Progress
+from vecdb.options import HNSW, Flat, parse_dtype
+from vecdb.types import F32, I32, U64, Matrix, Metric, Progress, Vectors
 
 ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large collections
 STEPS = 4
 
 
-def warm_up(progress: Progress | None = None) -> Path | None:
-    """Make every kernel ready. `progress` gets (steps done, steps); it may raise to stop.
+def warm_up(progress: Progress | None = None, *, dtype: str = "float32") -> Path | None:
+    """Make every kernel ready for vectors of one dtype; what reads vectors is compiled for each of the two apart.
+
+    progress  gets (steps done, steps); it may raise to stop
+    dtype     of the stored vectors, "float32" or "float16"
 
     Returns the directory that keeps the compiled kernels; None when they are kept in memory only.
     """
-    matrix = _tiny_matrix()
+    matrix = _tiny_matrix(parse_dtype(dtype))
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
     for step, run in enumerate((_flat, _growing, _graph, _carried_graph)):
@@ -36,14 +39,19 @@ def warm_up(progress: Progress | None = None) -> Path | None:
     return cache
 
 
-def _tiny_matrix() -> Matrix:
+def _tiny_matrix(dtype: str) -> Matrix:
     vectors = np.random.default_rng(0).standard_normal((ROWS, DIM), dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return Matrix(vectors, np.asarray(1 / norms, np.float32), Metric.COSINE)
+    stored: Vectors = vectors.astype(dtype)
+    return Matrix(stored, np.asarray(1 / norms, np.float32), Metric.COSINE)
+
+
+def _queries(matrix: Matrix) -> F32:
+    return matrix.vectors[:2].astype(np.float32)
 
 
 def _search(index: Index, matrix: Matrix, allow: U64, rows: I32) -> None:
-    queries = matrix.vectors[:2]
+    queries = _queries(matrix)
     index.search(queries, 2)
     index.search(queries, 2, allow=allow)
     index.search(queries, 2, rows=rows)
@@ -56,7 +64,7 @@ def _flat(matrix: Matrix, allow: U64, rows: I32) -> None:
 def _growing(matrix: Matrix, allow: U64, rows: I32) -> None:
     growing = GrowingFlat(matrix.rows, matrix.dim, matrix.metric)
     growing.extend(matrix)
-    growing.search(matrix, matrix.vectors[:2], 2, allow=allow)
+    growing.search(matrix, _queries(matrix), 2, allow=allow)
 
 
 def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:

@@ -1,4 +1,6 @@
-"""Distances between float32 vectors: quick estimates for many rows, and the final distance of the few returned.
+"""Distances of float32 queries to stored vectors: quick estimates for many rows, the final ones of those returned.
+
+Stored vectors are float32, or the bits of float16 as uint16 (see `intrinsics.widen`).
 
 Every path of a search ends in `exact_distance`, so all plans return the same distance for the same row.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.exact import SNAP
-from vecdb.kernels.intrinsics import prefetch_row
+from vecdb.kernels.intrinsics import prefetch_row, widen
 from vecdb.kernels.jit import Integer, kernel
 from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
 from vecdb.types import AnyArray
@@ -22,7 +24,7 @@ def squared_norm(vectors: AnyArray, row: Integer) -> float:
     """float64 sum of squares of vectors[row]."""
     total = 0.0
     for j in range(vectors.shape[1]):
-        value = np.float64(vectors[row, j])
+        value = np.float64(widen(vectors[row, j]))
         total += value * value
     return total
 
@@ -38,11 +40,11 @@ def estimate(
     total = np.float32(0.0)
     if metric == L2:
         for j in range(vectors.shape[1]):
-            step = queries[i, j] - vectors[row, j]
+            step = queries[i, j] - widen(vectors[row, j])
             total += step * step
         return total
     for j in range(vectors.shape[1]):
-        total += queries[i, j] * vectors[row, j]
+        total += queries[i, j] * widen(vectors[row, j])
     if metric == COSINE:
         total *= inverse_norms[row] * scale
     return np.float32(-total)
@@ -59,11 +61,11 @@ def exact_distance(
     total, norm = 0.0, 0.0
     if metric == L2:
         for j in range(vectors.shape[1]):
-            step = np.float64(queries[i, j]) - np.float64(vectors[row, j])
+            step = np.float64(queries[i, j]) - np.float64(widen(vectors[row, j]))
             total += step * step
         return np.float32(total)
     for j in range(vectors.shape[1]):
-        value = np.float64(vectors[row, j])
+        value = np.float64(widen(vectors[row, j]))
         total += np.float64(queries[i, j]) * value
         norm += value * value
     if metric == DOT:
@@ -86,7 +88,7 @@ def rescore(
     out_distances: AnyArray,
 ) -> None:
     """Score the rows of keys[:count] exactly and write the k best of them to row i of the results, -1 and inf after."""
-    lines = (4 * vectors.shape[1] + 63) // 64
+    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
     norm = squared_norm(queries, i) if metric == COSINE else 0.0
     for j in range(min(AHEAD, count)):
         prefetch_row(vectors, np.intp(key_row(keys[j])), np.intp(lines))

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vecdb.kernels.jit import JIT_ON
+from vecdb.kernels.jit import CONVERTS_HALF, JIT_ON
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
@@ -104,6 +104,18 @@ def each_line(builder: Any, lines: Any, body: Callable[[Any], None], longer: boo
             body(builder.mul(builder.add(loop.index, I64(STRAIGHT_LINES)), I64(LINE)))
     builder.branch(steps[STRAIGHT_LINES])
     builder.position_at_end(done)
+
+
+def widen_half(builder: Any, bits: Any) -> Any:
+    """float32 of the bits of a finite float16: one instruction where the processor has it, else by parts."""
+    if CONVERTS_HALF:
+        return builder.fpext(builder.bitcast(bits, ir.HalfType()), F32)
+    wide = builder.zext(bits, I32)
+    sign, rest = builder.shl(builder.and_(wide, I32(0x8000)), I32(16)), builder.and_(wide, I32(0x7FFF))
+    normal = builder.add(builder.shl(rest, I32(13)), I32(112 << 23))
+    small = builder.bitcast(builder.fmul(builder.uitofp(rest, F32), F32(2.0**-24)), I32)
+    chosen = builder.select(builder.icmp_unsigned("<", rest, I32(0x400)), small, normal)
+    return builder.bitcast(builder.or_(chosen, sign), F32)
 
 
 def prefetch_lines(builder: Any, start: Any, lines: Any) -> None:

@@ -39,7 +39,7 @@ def exact_search(
 
 
 def exact_distances(matrix: Matrix, query: F32, rows: I32) -> F32:
-    """Distances float32 (n,) of `query` to `rows`, from float64 sums of the float32 values."""
+    """Distances float32 (n,) of `query` to `rows`, from float64 sums of the stored values."""
     out = np.empty(len(rows), np.float32)
     step = max(1, BLOCK_BYTES // (16 * matrix.dim))
     wide = query.astype(np.float64)
@@ -96,7 +96,7 @@ def _candidates(matrix: Matrix, queries: F32, k: int, rows: I32 | None, mask: An
 
 def _estimates(matrix: Matrix, queries: F32, chosen: slice | I32) -> tuple[F32, AnyArray]:
     """Estimates float32 (q, rows) that order like the distances, and per query the largest error they may have."""
-    part = matrix.vectors[chosen]
+    part = np.asarray(matrix.vectors[chosen], np.float32)
     unit = np.finfo(np.float32).eps * (8 + matrix.dim / 4)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))

@@ -24,7 +24,7 @@ CANDIDATES_ENOUGH = 128  # from then on only the lost neighbours themselves are 
 
 @kernel
 def hash_rows(words: AnyArray, rows: AnyArray, weights: AnyArray, out: AnyArray) -> None:
-    """out uint64 (r,) = a hash of words[rows] uint32 (n, dim): equal rows have equal hashes."""
+    """out uint64 (r,) = a hash of words[rows] uint32, or uint16, (n, dim): equal rows have equal hashes."""
     for i in range(rows.shape[0]):
         total = np.uint64(0)
         for j in range(words.shape[1]):
@@ -34,7 +34,7 @@ def hash_rows(words: AnyArray, rows: AnyArray, weights: AnyArray, out: AnyArray)
 
 @kernel
 def equal_rows(left: AnyArray, left_rows: AnyArray, right: AnyArray, right_rows: AnyArray, out: AnyArray) -> None:
-    """out uint8 (r,) = whether left[left_rows] and right[right_rows], uint32 (n, dim), are the same words."""
+    """out uint8 (r,) = whether left[left_rows] and right[right_rows], uint32 or uint16 (n, dim), are the same words."""
     for i in range(left_rows.shape[0]):
         differ = np.uint32(0)
         for j in range(left.shape[1]):

@@ -1,4 +1,4 @@
-"""Single instructions that Numba does not offer: prefetch, bit scan, code dot products, sorted insertion, atomics.
+"""What Numba does not offer: prefetch, bit scan, float16, dot products of codes, sorted insertion, atomics.
 
 Each is a module-level intrinsic, because a jitted closure over an intrinsic never hits the cache, and has a plain
 Python twin for NUMBA_DISABLE_JIT=1.
@@ -58,6 +58,26 @@ def lowest_bit(typing_context: Any, word: Any) -> Any:
         return builder.cttz(args[0], ir.IntType(1)(1))
 
     return types.int64(types.uint64), codegen
+
+
+def _widen_twin(value: Any) -> np.float32:
+    return np.float32(value.view(np.float16) if isinstance(value, np.uint16) else value)
+
+
+@emit.with_twin(_widen_twin)
+def widen(typing_context: Any, value: Any) -> Any:
+    """The float32 of a stored vector value: a float32 as it is, or the bits of a float16 as a uint16.
+
+    Numba has no float16 on processors, so kernels see float16 vectors as uint16. What reads values through this is
+    compiled once for each of the two.
+    """
+    if value == types.float32:
+        return types.float32(value), lambda context, builder, signature, args: args[0]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return emit.widen_half(builder, args[0])
+
+    return types.float32(types.uint16), codegen
 
 
 def _row_dot_twin(codes: AnyArray, row: int, query: AnyArray, lines: int) -> np.int32:

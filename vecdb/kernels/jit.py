@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import stat
 import sys
 import threading
@@ -43,7 +44,15 @@ def _host_has_vnni() -> bool:
     return bool(features.get("avx512vnni", False) and features.get("avx512bw", False))
 
 
+def _converts_half() -> bool:
+    """Whether one instruction widens a float16; elsewhere LLVM would call a routine that is not there."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return True
+    return not config.CPU_NAME and bool(llvm.get_host_cpu_features().get("f16c", False))
+
+
 HAS_VNNI = _host_has_vnni()
+CONVERTS_HALF = _converts_half()
 
 
 def _fingerprint() -> str:
@@ -51,7 +60,7 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    switches = (numba.__version__, sys.version_info[:2], HAS_VNNI, config.BOUNDSCHECK, config.OPT)
+    switches = (numba.__version__, sys.version_info[:2], HAS_VNNI, CONVERTS_HALF, config.BOUNDSCHECK, config.OPT)
     digest.update(repr(switches).encode())
     return digest.hexdigest()[:16]
 

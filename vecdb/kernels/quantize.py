@@ -16,6 +16,7 @@ import numpy as np
 
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT, L2, squared_norm
+from vecdb.kernels.intrinsics import widen
 from vecdb.kernels.jit import Integer, kernel
 from vecdb.types import AnyArray
 
@@ -43,7 +44,7 @@ def residual(
     unit = inverse_norms[row] if metric == COSINE else np.float32(1.0)
     total = np.float32(0.0)
     for j in range(vectors.shape[1]):
-        value = vectors[row, j] * unit - centre[j]
+        value = widen(vectors[row, j]) * unit - centre[j]
         out[j] = value
         total += value * value
     return total
@@ -219,7 +220,11 @@ def scale_of(
     if not len(vectors):
         return 1.0
     if metric == DOT:
-        return float(np.float32(max(vectors.max(), -vectors.min()) / 127)) or 1.0
+        if vectors.dtype == np.float16:  # slow to compare in NumPy; the bits of magnitudes are in the same order
+            largest = (vectors.view(np.uint16) & np.uint16(0x7FFF)).max().view(np.float16)
+        else:
+            largest = max(vectors.max(), -vectors.min())
+        return float(np.float32(largest) / np.float32(127)) or 1.0
     spaced = slice(0, None, max(1, len(vectors) // sample))
     part = vectors[spaced]
     if metric == COSINE:

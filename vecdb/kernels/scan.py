@@ -125,7 +125,8 @@ def scan_codes(
 ) -> None:
     """The k nearest allowed rows: rows below `coded` by codes, the others by float32, the best `pool` exactly.
 
-    vectors        float32 (n, dim); inverse_norms float32 (n,), empty unless the metric is cosine
+    vectors        float32 (n, dim), or the bits of float16 as uint16
+    inverse_norms  float32 (n,), empty unless the metric is cosine
     codes          uint8 (blocks, block_bytes); add, scale float32 (blocks * 32,); centre float32 (dim,)
     allow          uint64 bitset, empty to allow all;  queries float32 (q, dim)
     pool           at least k; out_rows int32 (q, k), out_distances float32 (q, k); counters int64 (4,)
@@ -227,7 +228,7 @@ def scan_exact(
     Shapes as in scan_codes; rows int32 (m,), ascending and within the vectors.
     """
     total = rows.shape[0] if gather else vectors.shape[0]
-    lines = (4 * vectors.shape[1] + 63) // 64
+    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
     keys = np.empty(2 * min(k, total) + BLOCK, np.int64)
     pool = max(1, min(k, total))
     for i in range(queries.shape[0]):

@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from vecdb.types import F32, I32, I64
+from vecdb.types import I32, I64, VECTOR_DTYPES, Vectors
 
 _LENGTH = struct.Struct("<I")
 ALIGN = 8
@@ -26,11 +26,11 @@ ALIGN = 8
 class FieldBlock:
     """New vectors of one field.
 
-    values  float32 (n, dim)
+    values  float32 or float16 (n, dim), as the field stores them
     rows    int32 (n,), which of the part's records they belong to, ascending; None: all of them
     """
 
-    values: F32
+    values: Vectors
     rows: I32 | None = None
 
 
@@ -69,8 +69,9 @@ def encode(parts: Sequence[Part]) -> list[bytes | memoryview]:
         fields = []
         for number, block in part.vectors.items():
             rows = None if block.rows is None else block.rows.astype("<i4").tobytes()
-            fields.append([number, block.values.shape[0], block.values.shape[1], rows])
-            blocks.append(memoryview(np.ascontiguousarray(block.values, "<f4")).cast("B") if block.values.size else b"")
+            values = np.ascontiguousarray(block.values, block.values.dtype.newbyteorder("<"))
+            fields.append([number, values.shape[0], values.shape[1], rows, values.dtype.name])
+            blocks.append(memoryview(values).cast("B") if values.size else b"")
         blocks.append(part.superseded.astype("<i8").tobytes())
         heads.append(
             {
@@ -97,8 +98,10 @@ def decode(payload: bytes | memoryview) -> list[Part]:
     offset, parts = _LENGTH.size + length, []
     for head in unpacker.unpack():
         vectors = {}
-        for number, count, dim, rows in head["f"]:
-            values = np.frombuffer(data, "<f4", count * dim, offset).reshape(count, dim)
+        for number, count, dim, rows, dtype in head["f"]:
+            if dtype not in VECTOR_DTYPES:
+                raise ValueError(f"vectors of the unknown dtype {dtype!r}")
+            values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), count * dim, offset).reshape(count, dim)
             vectors[number] = FieldBlock(values, None if rows is None else np.frombuffer(rows, "<i4"))
             offset += values.nbytes
         superseded = np.frombuffer(data, "<i8", head["s"], offset)

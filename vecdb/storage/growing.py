@@ -17,7 +17,7 @@ from vecdb.storage.batch import Part
 from vecdb.storage.columns import GrowingColumns
 from vecdb.storage.payload import flatten, unpack
 from vecdb.storage.schema import CollectionMeta, FieldMeta
-from vecdb.types import F32, I32, I64, U64, Matrix, Metric
+from vecdb.types import F32, I32, I64, U64, Matrix, Metric, Vectors
 
 ROWS_MAX = 131_072
 VECTOR_BYTES_MAX = 256 * 1024 * 1024
@@ -36,7 +36,7 @@ REMOVED = -1
 
 def capacity_for(fields: Sequence[FieldMeta], rows: int) -> int:
     """Records that a growing segment holds: bounded in rows and in bytes of vectors, at least `rows`."""
-    row_bytes = 4 * sum(field.dim or 0 for field in fields)
+    row_bytes = sum((field.dim or 0) * np.dtype(field.dtype).itemsize for field in fields)
     bounded = min(ROWS_MAX, VECTOR_BYTES_MAX // row_bytes) if row_bytes else ROWS_MAX
     return max(rows, bounded)
 
@@ -47,12 +47,12 @@ class GrowingField:
 
     def __init__(self, meta: FieldMeta, dim: int, capacity: int) -> None:
         self.meta, self.dim = meta, dim
-        self.vectors: F32 = np.empty((capacity, dim), np.float32)
+        self.vectors: Vectors = np.empty((capacity, dim), meta.dtype)
         self.inverse_norms: F32 | None = np.empty(capacity, np.float32) if meta.metric is Metric.COSINE else None
         self.rows_of: I32 = np.empty(capacity, np.int32)
         self.count = 0
 
-    def append(self, values: F32, rows: I32) -> None:
+    def append(self, values: Vectors, rows: I32) -> None:
         start, end = self.count, self.count + len(values)
         self.vectors[start:end] = values
         if self.inverse_norms is not None:
@@ -74,7 +74,7 @@ class GrowingField:
         return Matrix(vectors, norms, self.meta.metric)
 
 
-def inverse_norms(values: F32) -> F32:
+def inverse_norms(values: Vectors) -> F32:
     """1 / |row| and 0 for a zero row; in float64, because squares of float32 overflow. At most the largest float32."""
     wide = np.einsum("ij,ij->i", values, values, dtype=np.float64)
     with np.errstate(divide="ignore"):

@@ -17,7 +17,7 @@ import msgpack
 from vecdb.errors import Corrupted, UnsupportedFormat
 from vecdb.files.arrays import ArrayEntry
 from vecdb.options import IndexOptions, index_from_dict, index_to_dict
-from vecdb.types import Metric
+from vecdb.types import VECTOR_DTYPES, Metric
 
 FORMAT_VERSION = 1
 FORMAT_OLDEST = 1
@@ -66,13 +66,18 @@ class DatabaseState:
 
 @dataclass(frozen=True, slots=True)
 class FieldMeta:
-    """A named vector of a collection. `index` None is "auto"."""
+    """A named vector of a collection. `index` None is "auto"; `dtype`, one of VECTOR_DTYPES, never changes."""
 
     number: int
     name: str
     dim: int | None
     metric: Metric
+    dtype: str
     index: IndexOptions | None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in VECTOR_DTYPES:
+            raise ValueError(f"field {self.name!r} has the unknown dtype {self.dtype!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,9 @@ def decode_state(stored: bytes | None) -> DatabaseState:
 
 
 def encode_collection(meta: CollectionMeta) -> bytes:
-    fields = [[f.number, f.name, f.dim, int(f.metric), f.index and index_to_dict(f.index)] for f in meta.fields]
+    fields = [
+        [f.number, f.name, f.dim, int(f.metric), f.dtype, f.index and index_to_dict(f.index)] for f in meta.fields
+    ]
     value = [meta.name, meta.uuid, fields, meta.next_sequence, meta.next_segment, meta.records, list(meta.paths)]
     return _pack(collection_key(meta.number), value)
 
@@ -210,8 +217,8 @@ def encode_collection(meta: CollectionMeta) -> bytes:
 def decode_collection(key: bytes, stored: bytes) -> CollectionMeta:
     name, identity, fields, *counters, paths = _unpack(key, stored)
     metas = tuple(
-        FieldMeta(number, title, dim, Metric(metric), index_from_dict(index) if index else None)
-        for number, title, dim, metric, index in fields
+        FieldMeta(number, title, dim, Metric(metric), dtype, index_from_dict(index) if index else None)
+        for number, title, dim, metric, dtype, index in fields
     )
     next_sequence, next_segment, records = counters
     number = _NUMBER.unpack(key)[0]

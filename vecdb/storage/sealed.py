@@ -15,13 +15,13 @@ import numpy as np
 
 from vecdb.errors import Corrupted
 from vecdb.files import names
-from vecdb.files.arrays import ArrayEntry, open_array, write_array, write_blocks
+from vecdb.files.arrays import ArrayEntry, little_endian, open_array, write_array, write_blocks
 from vecdb.files.disk import Disk
 from vecdb.storage.columns import SealedColumns
 from vecdb.storage.growing import inverse_norms
 from vecdb.storage.ids import IdColumn
-from vecdb.storage.schema import CollectionMeta, FieldEntry, IndexEntry, SegmentEntry
-from vecdb.types import F32, I32, I64, AnyArray, Matrix, Metric
+from vecdb.storage.schema import CollectionMeta, FieldEntry, FieldMeta, IndexEntry, SegmentEntry
+from vecdb.types import F32, I32, I64, AnyArray, Matrix, Metric, Vectors
 
 Files = dict[str, ArrayEntry]
 Columns = Mapping[str, Mapping[str, AnyArray]]
@@ -31,12 +31,11 @@ Columns = Mapping[str, Mapping[str, AnyArray]]
 class DraftField:
     """Vectors of one field. `rows_of`: record row of each field row, None when all records have it."""
 
-    number: int
+    meta: FieldMeta
     dim: int
-    metric: Metric
     count: int
     rows_of: I32 | None
-    blocks: Callable[[], Iterable[F32]]
+    blocks: Callable[[], Iterable[Vectors]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,24 +152,25 @@ def write_segment(
         int(sequences.min()) if len(sequences) else 0,
         int(sequences.max()) if len(sequences) else 0,
         draft.ids.integers is not None,
-        tuple(FieldEntry(f.number, f.count, f.dim, f.rows_of is not None) for f in draft.fields),
+        tuple(FieldEntry(f.meta.number, f.count, f.dim, f.rows_of is not None) for f in draft.fields),
         tuple(paths[path] for path in draft.columns),
     )
     return entry, writer.files, tuple(paths)
 
 
 def _write_field(writer: SegmentWriter, field: DraftField) -> None:
-    place = names.field_directory(field.number)
+    place, cosine = names.field_directory(field.meta.number), field.meta.metric is Metric.COSINE
     norms: list[F32] = []
 
-    def measured() -> Iterable[F32]:
+    def measured() -> Iterable[Vectors]:
         for block in field.blocks():
-            if field.metric is Metric.COSINE:
+            if cosine:
                 norms.append(inverse_norms(block))
             yield block
 
-    writer.put_blocks(f"{place}/vectors.npy", "<f4", (field.count, field.dim), measured())
-    if field.metric is Metric.COSINE:
+    stored = little_endian(np.dtype(field.meta.dtype))
+    writer.put_blocks(f"{place}/vectors.npy", stored, (field.count, field.dim), measured())
+    if cosine:
         writer.put(f"{place}/inverse_norms.npy", np.concatenate([*norms, np.zeros(0, np.float32)]))
     if field.rows_of is not None:
         writer.put(f"{place}/rows.npy", field.rows_of)
@@ -198,10 +198,14 @@ def open_segment(disk: Disk, directory: Path, meta: CollectionMeta, entry: Segme
     ids = ["ids"] if entry.integer_ids else ["id_offsets", "id_bytes"]
     fields = {}
     for field in entry.fields:
-        metric = next(f.metric for f in meta.fields if f.number == field.number)
-        place = names.field_directory(field.number)
+        field_meta = next(f for f in meta.fields if f.number == field.number)
+        metric, place = field_meta.metric, names.field_directory(field.number)
         norms = load(f"{place}/inverse_norms.npy") if metric is Metric.COSINE else None
-        matrix = Matrix(load(f"{place}/vectors.npy"), norms, metric)
+        vectors = load(f"{place}/vectors.npy")
+        if vectors.dtype != field_meta.dtype or vectors.shape != (field.rows, field.dim):
+            told = f"{vectors.dtype}{vectors.shape}, not {field_meta.dtype}{(field.rows, field.dim)}"
+            raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
+        matrix = Matrix(vectors, norms, metric)
         fields[field.number] = SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
     columns = {meta.paths[number]: _column(directory, number, files, load) for number in entry.paths}
     return Sealed(
