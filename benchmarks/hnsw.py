@@ -108,6 +108,9 @@ def measure_set(data: Any, given: argparse.Namespace) -> dict[str, Any]:
             figures["build"] = costs.build_figures(seconds, ours.name, ingest)
         nearest = nearest_distances(data, max(given.k))
         for k in given.k:
+            print(
+                f"  {data.name}, k = {k}: {given.rounds} rounds of {len(engines)} engines", file=sys.stderr, flush=True
+            )
             found = curves.measure(engines, data, k, nearest, given.rounds, "single" in given.parts)
             figures["curves"][str(k)] = {curve.engine.name: curves.figures(curve) for curve in found}
             figures["ratios"][str(k)] = curves.compare(found)
@@ -129,10 +132,13 @@ def main() -> None:
 
     vecdb.warm_up()  # no figure holds the compilation of kernels
     line = line_of("hnsw", {"pinning": pinning(), "rounds": given.rounds})
-    line["sets"] = [measure_set(load(), given) for load in vector_sets(given)]
+    line["sets"] = []
+    for load in vector_sets(given):
+        line["sets"].append(measure_set(load(), given))
+        print(tables.report(line["sets"][-1]), flush=True)
     if given.growth:
         line["growth"] = costs.growth(photos(given.photos, None), given.growth, given.rounds)
-    print(tables.report(line["sets"], line.get("growth", [])))
+        print(f"\n{tables.growth(line['growth'])}")
     if line["sets"] and not plot.draw(line["sets"], given.plot):
         print("  matplotlib is not installed: no picture is drawn", file=sys.stderr)
     if not given.dry:

@@ -90,11 +90,7 @@ def growth(found: list[Figures]) -> str:
     return table(rows)
 
 
-def report(sets: list[Figures], grown: list[Figures]) -> str:
-    parts = []
-    for figures in sets:
-        parts.append(curves(figures))
-        parts += [speeds(figures, mode) for mode in figures["modes"]]
-        parts.append(costs(figures))
-        parts += [builds(figures)] if "build" in figures else []
-    return "\n\n".join(["", *parts, *([growth(grown)] if grown else [])])
+def report(figures: Figures) -> str:
+    """All tables of one set of vectors."""
+    parts = [curves(figures), *(speeds(figures, mode) for mode in figures["modes"]), costs(figures)]
+    return "\n\n".join(["", *parts, *([builds(figures)] if "build" in figures else [])])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.graphs.curves import Curve, compare, efforts, ends, figures, measure, paired, seconds_at
+from benchmarks.graphs.vecdb_graph import VecdbGraph
 from benchmarks.graphs.vector_sets import VectorSet, nearest_distances, recall
 from tests import oracles
 
@@ -90,6 +92,19 @@ def test_efforts_rise_from_k(k: int, rows: int) -> None:
     assert efs[0] == k
     assert efs == sorted(set(efs))
     assert efs[-1] <= max(k, min(1024, rows))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_stored_graph_answers_as_the_one_that_was_built(metric: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    vectors, queries = rng.standard_normal((300, 128), np.float32), rng.standard_normal((5, 128), np.float32)
+    built, loaded = VecdbGraph(metric), VecdbGraph(metric)
+    built.build(vectors, threads=1)
+    built.save(tmp_path / "graph")
+    loaded.load(tmp_path / "graph", vectors)
+    assert loaded.search(queries, 10, 20).tolist() == built.search(queries, 10, 20).tolist()
+    assert loaded.bytes_per_vector() == built.bytes_per_vector()
+    assert loaded.index.graph.records.ctypes.data % 64 == 0
 
 
 class Perfect:
