@@ -123,7 +123,7 @@ def step_until_idle(db: vecdb.Database, *, force: bool = True) -> list[str]:
 
 
 def workload(sweep: Sweep) -> None:
-    """Upserts, deletes, checkpoints, indexes, a merge, a compaction, reopening; ends with a close."""
+    """Upserts, deletes, checkpoints, indexes, merges, a carried graph, a compaction, reopening; ends with a close."""
     with vecdb.open(sweep.path, maintenance="manual") as db:
         sweep.write(db, BATCHES[:4])
         assert "checkpoint" in step_until_idle(db)
@@ -135,8 +135,11 @@ def workload(sweep: Sweep) -> None:
         maintain.compact_catalog(db._engine)  # type: ignore[arg-type]
         sweep.write(db, BATCHES[9:10])
     with vecdb.open(sweep.path, maintenance="manual") as db:
-        sweep.write(db, BATCHES[10:12])
-        step_until_idle(db)
+        db.get_collection("docs").set_index(vecdb.HNSW(m=4, ef_construction=8))
+        sweep.write(db, BATCHES[10:11])
+        assert step_until_idle(db)[-2:] == ["merge", "index"]
+        sweep.write(db, BATCHES[11:12])
+        assert step_until_idle(db)[-1] == "merge"
         sweep.write(db, BATCHES[12:13])
 
 

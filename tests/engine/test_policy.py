@@ -59,6 +59,15 @@ def test_a_segment_more_than_a_quarter_dead_is_rewritten(dead: float, force: boo
     assert choose_merge(sizes(100_000, dead=dead), 0.0, force=force) == expected
 
 
+def test_what_replaces_the_dead_comes_along() -> None:
+    """A segment whose records were changed is rewritten with the segments that hold them now."""
+    old, half = Size(600_000, 200_000, 200_000, ROW_BYTES), Size(100_000, 0, 0, ROW_BYTES)
+    assert choose_merge([old, half], 0.0) == range(2)
+    assert choose_merge([old, half, half], 0.0) == range(3)
+    assert choose_merge([old, half, half, half], 0.0) == range(3)
+    assert choose_merge([old, Size(250_000, 0, 0, ROW_BYTES)], 0.0) == range(1)
+
+
 @pytest.mark.parametrize(
     ("log", "changes", "dirty", "idle", "lost", "due"),
     [

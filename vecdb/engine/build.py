@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from vecdb.storage.schema import (
     segment_key,
 )
 from vecdb.storage.sealed import Files, Sealed, SealedField, open_segment, write_index_arrays
-from vecdb.types import Progress
+from vecdb.types import Matrix, Progress
 
 CODED_ROWS_MIN = 1024  # rows below which float32 is as fast as codes
 GRAPH_VALUES_MIN = 50_000 * 384  # vector values of a segment from which "auto" takes a graph
@@ -66,9 +67,21 @@ def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, file
 
 
 def build_index(engine: Engine, field: SealedField, options: IndexOptions, progress: Progress | None) -> Index:
-    """Builds on a thread of low priority, for searches share the processors. `progress` is called on that thread."""
-    engine.kernels.wait(field.matrix.vectors.dtype.name)
-    build, cancelled = load_kind(options.kind).build, threading.Event()
+    def build(threads: int, checked: Progress) -> Index:
+        return load_kind(options.kind).build(field.matrix, options, seed=SEED, threads=threads, progress=checked)
+
+    return build_apart(engine, field.matrix, build, progress)
+
+
+def build_apart(
+    engine: Engine, matrix: Matrix, build: Callable[[int, Progress], Index], progress: Progress | None
+) -> Index:
+    """build(threads, progress), over `matrix`, on a thread of low priority, for searches share the processors.
+
+    `progress` is called on that thread.
+    """
+    engine.kernels.wait(matrix.vectors.dtype.name)
+    cancelled = threading.Event()
 
     def checked(done: int, total: int) -> None:
         if cancelled.is_set():
@@ -76,10 +89,9 @@ def build_index(engine: Engine, field: SealedField, options: IndexOptions, progr
         if progress is not None:
             progress(done, total)
 
-    threads = engine.kernels.threads
     with ThreadPoolExecutor(1, thread_name_prefix="vecdb-build", initializer=lower_priority) as pool:
         try:
-            return pool.submit(build, field.matrix, options, seed=SEED, threads=threads, progress=checked).result()
+            return pool.submit(build, engine.kernels.threads, checked).result()
         except BaseException:
             cancelled.set()
             raise

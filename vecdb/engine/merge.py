@@ -1,4 +1,4 @@
-"""Merging neighbouring segments into one, without the rows whose deletion the catalog knows.
+"""Merging neighbouring segments into one, without the rows whose deletion the catalog knows; their graphs go along.
 
 A row may go only when its deletion has an lsn up to `applied_lsn`: what only the log holds must find its row again.
 Deletions that come while the merge runs are mapped by row when the views change. Only neighbours merge, so that rows
@@ -8,40 +8,41 @@ stay in order of sequence within and across segments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
+from vecdb.engine.carry import carry_graphs
 from vecdb.engine.checkpoint import BLOCK_ROWS, carry_deletions, put_deletion_chunk, put_segment
 from vecdb.engine.commit import flush_pending
 from vecdb.engine.interrupts import held_interrupts, naming, taking_over
-from vecdb.engine.load import committed_deletions, load_segment
+from vecdb.engine.load import load_segment
 from vecdb.engine.schema import change_catalog, stored_collection
+from vecdb.engine.sources import Source, source_of
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import Segment
 from vecdb.files.disk import remove_tree
-from vecdb.kernels import bitset
 from vecdb.storage.catalog import Table, Writer
 from vecdb.storage.columns import merge_sealed
 from vecdb.storage.ids import IdColumn
-from vecdb.storage.schema import FieldMeta, SegmentEntry, collection_key, encode_collection, segment_key, unseal
+from vecdb.storage.schema import (
+    CollectionMeta,
+    FieldMeta,
+    SegmentEntry,
+    collection_key,
+    encode_collection,
+    segment_key,
+    unseal,
+)
 from vecdb.storage.sealed import Draft, DraftField, Files, Sealed, write_segment
 from vecdb.types import I32, I64, Progress, Vectors
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A segment that merges: its storage, and the rows of it that stay, ascending."""
-
-    storage: Sealed
-    keep: I32
-
-
 def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], progress: Progress) -> None:
     """Replaces neighbouring segments by one, or by none when nothing of them lives. Held: maintenance_lock."""
-    sources = [_source(engine, state, storage) for storage in storages]
+    sources = [source_of(engine, state, storage) for storage in storages]
     entry, files = _write(engine, state, sources, progress)
     engine.seams.disk.reach("merge:written")
     made = [] if entry is None else [engine.segment_directory(state.meta.number, entry.number)]
@@ -59,12 +60,6 @@ def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], pr
     engine.seams.disk.reach("merge:removed")
 
 
-def _source(engine: Engine, state: CollectionState, storage: Sealed) -> Source:
-    deleted = committed_deletions(state.meta.number, storage, engine.snapshot)
-    alive = bitset.full(storage.rows) if deleted is None else bitset.full(storage.rows) & ~deleted
-    return Source(storage, bitset.to_rows(alive, storage.rows))
-
-
 # ---- files ----------------------------------------------------------------------------------------------------------
 def _write(
     engine: Engine, state: CollectionState, sources: list[Source], progress: Progress
@@ -75,53 +70,44 @@ def _write(
     number = state.take_segment_number()
     directory = engine.segment_directory(state.meta.number, number)
     try:
-        entry, files, _ = write_segment(
-            engine.seams.disk, directory, state.meta, number, _draft(state, sources, progress)
-        )
-        return code_segment(engine, state.meta, entry, files)
+        meta = state.meta
+        entry, files, _ = write_segment(engine.seams.disk, directory, meta, number, _draft(meta, sources, progress))
+        entry, files = code_segment(engine, meta, entry, files)
+        return carry_graphs(engine, state, meta, sources, entry, files, progress)
     except BaseException:
         remove_tree(engine.seams.disk, directory)
         raise
 
 
-def _draft(state: CollectionState, sources: list[Source], progress: Progress) -> Draft:
+def _draft(meta: CollectionMeta, sources: list[Source], progress: Progress) -> Draft:
     starts = np.cumsum([0, *(len(source.keep) for source in sources)])
+    placed = [(source, source.renumbered(start)) for source, start in zip(sources, starts[:-1].tolist(), strict=True)]
     total = int(starts[-1])
-    columns = []
-    for source, start in zip(sources, starts[:-1].tolist(), strict=True):
-        renumbered = np.full(source.storage.rows, -1, np.int32)
-        renumbered[source.keep] = np.arange(start, start + len(source.keep), dtype=np.int32)
-        columns.append((source.storage.columns, renumbered))
-    fields = [_draft_field(field, sources, starts, progress) for field in state.meta.fields]
+    fields = [_draft_field(field, placed, total, progress) for field in meta.fields]
     return Draft(
         np.concatenate([source.storage.sequences[source.keep] for source in sources]),
         IdColumn.gather([(source.storage.ids, source.keep) for source in sources]),
         tuple(field for field in fields if field is not None and field.count),
-        merge_sealed(columns, total),
+        merge_sealed([(source.storage.columns, renumbered) for source, renumbered in placed], total),
     )
 
 
-def _draft_field(meta: FieldMeta, sources: list[Source], starts: I64, progress: Progress) -> DraftField | None:
-    """The field's rows of all sources; a progress call for each block copied."""
+def _draft_field(
+    meta: FieldMeta, placed: Sequence[tuple[Source, I32]], total: int, progress: Progress
+) -> DraftField | None:
+    """The field's rows of all sources, each with the new rows of its records; a progress call for each block copied."""
     parts: list[tuple[Vectors, I32]] = []  # (vectors of a source, its field rows that stay)
     places: list[I32] = []
-    for source, start in zip(sources, starts[:-1].tolist(), strict=True):
+    for source, renumbered in placed:
         field = source.storage.fields.get(meta.number)
-        if field is None:
-            continue
-        rows_of = np.arange(field.matrix.rows, dtype=np.int32) if field.rows_of is None else field.rows_of
-        at = np.searchsorted(source.keep, rows_of)
-        inside = (
-            np.flatnonzero((at < len(source.keep)) & (source.keep[np.minimum(at, len(source.keep) - 1)] == rows_of))
-            if len(source.keep)
-            else np.zeros(0, np.int64)
-        )
-        parts.append((field.matrix.vectors, inside.astype(np.int32)))
-        places.append((at[inside] + start).astype(np.int32))
+        if field is not None:
+            kept = source.kept_of_field(meta.number)
+            parts.append((field.matrix.vectors, kept))
+            places.append(renumbered[kept if field.rows_of is None else field.rows_of[kept]])
     if not parts:
         return None
     rows = np.concatenate(places)
-    dim, total = parts[0][0].shape[1], int(starts[-1])
+    dim = parts[0][0].shape[1]
 
     def blocks() -> Iterator[Vectors]:
         done = 0

@@ -42,7 +42,7 @@ def choose_merge(sizes: Sequence[Size], idle_seconds: float, *, force: bool = Fa
 
     Up to 131k rows together are one segment. While writes go on at most 4 segments stand, in steps of size, so that a
     row is rewritten a logarithmic number of times. Idle, they become one per 8 GiB. A segment more than a quarter dead
-    is rewritten.
+    is rewritten, with the younger neighbours that fit in the place of the dead: they may hold these again, changed.
     """
     if len(sizes) > 1:
         run = _whole(sizes) if force or idle_seconds >= IDLE_SECONDS else _tier(sizes)
@@ -50,7 +50,11 @@ def choose_merge(sizes: Sequence[Size], idle_seconds: float, *, force: bool = Fa
             return run
     for i, size in enumerate(sizes):
         if size.dead > DEAD_SHARE * size.rows or (force and size.dead > 0):
-            return range(i, i + 1)
+            end, held = i + 1, 0
+            while end < len(sizes) and held + sizes[end].rows - sizes[end].dead <= size.dead:
+                held += sizes[end].rows - sizes[end].dead
+                end += 1
+            return range(i, end)
     return None
 
 
