@@ -119,8 +119,8 @@ class VectorField:
     dim      dimensions, or None: the first write decides
     metric   "cosine", "dot" or "l2" (and the usual aliases)
     index    "auto", "flat", "hnsw", vecdb.Flat(...) or vecdb.HNSW(...)
-    dtype    how the vectors are stored: "float32", or "float16" for half the disk, with 11 bits of precision and
-             values up to 65,504 (below 6e-8 they become 0). Distances are those of the stored values
+    dtype    how the vectors are stored: "float32", or "float16" for half the disk: values up to 65,504, 11 bits of
+             precision, fewer below 6e-5, 0 below 3e-8. Distances are those of the stored values
     """
 
     dim: int | None = None

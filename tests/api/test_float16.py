@@ -111,9 +111,10 @@ def test_files_and_log_are_half_as_large(path: Path) -> None:
     assert sizes["float32"][1] - sizes["float16"][1] == 2 * DIM * ROWS
 
 
-def test_reopened_replayed_and_merged(path: Path) -> None:
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_reopened_replayed_and_merged(path: Path, index: str) -> None:
     with vecdb.open(path, maintenance="manual") as db:
-        docs = filled(db, "cosine")
+        docs = filled(db, "cosine", index)
         db.optimize()
         docs.upsert([0, 1, ROWS], GIVEN[[5, 6, 7]])
         shutil.copytree(path, path.with_name("killed"))  # the last batch is in the log alone

@@ -105,8 +105,9 @@ def test_info_changes_nothing(demo: tuple[Path, subprocess.CompletedProcess[str]
     assert state() == before
 
 
-def test_warmup_says_where_the_cache_is(tmp_path: Path) -> None:
-    done = run("warmup")
+@pytest.mark.parametrize("options", [[], ["--dtype", "float16"]])
+def test_warmup_says_where_the_cache_is(options: list[str]) -> None:
+    done = run("warmup", *options)
     assert done.returncode == 0, done.stderr
     assert "compiled" in done.stdout
 

@@ -51,7 +51,7 @@ def answers(rows: int, dim: int, dtype: str, **environment: str) -> list:
     ("rows", "dtype", "switch"),
     [
         (60, "float32", {"NUMBA_DISABLE_JIT": "1"}),
-        (60, "float16", {"NUMBA_DISABLE_JIT": "1"}),
+        (30, "float16", {"NUMBA_DISABLE_JIT": "1"}),
         (400, "float32", {"NUMBA_BOUNDSCHECK": "1", "VECDB_NO_VNNI": "1"}),
     ],
     ids=["no-jit", "no-jit-float16", "bounds-checks-and-generic"],

@@ -60,11 +60,15 @@ def columns(batch: list[tuple[Any, Any, Any]]) -> tuple[list[Any], list[Any], li
 
 
 class CollectionMachine(RuleBasedStateMachine):
-    @initialize(metric=st.sampled_from(["l2", "dot"]), index=st.sampled_from(["auto", "flat", "hnsw"]))
-    def begin(self, metric: str, index: str) -> None:
+    @initialize(
+        metric=st.sampled_from(["l2", "dot"]),
+        index=st.sampled_from(["auto", "flat", "hnsw"]),
+        dtype=st.sampled_from(["float32", "float16"]),  # the vectors are small integers: float16 holds them
+    )
+    def begin(self, metric: str, index: str, dtype: Any) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="vecdb-model-"))
         self.open()
-        self.docs = self.db.create_collection("docs", dim=DIM, metric=metric, index=index)
+        self.docs = self.db.create_collection("docs", dim=DIM, metric=metric, index=index, dtype=dtype)
         self.book = Book(metric)
         self.reader: vecdb.Database | None = None
 

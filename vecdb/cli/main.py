@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vecdb import __version__
 from vecdb.errors import VecdbError
+from vecdb.types import VECTOR_DTYPES
 
 RECORDS = 30_000
 
@@ -45,11 +46,14 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("path", type=Path, help="the directory of the database")
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
 
-    commands.add_parser(
+    warmup = commands.add_parser(
         "warmup",
         help="compile the kernels ahead of time",
         description="Compiles every kernel and keeps the result in the cache, once per machine, so that no program "
         "waits for it later.",
+    )
+    warmup.add_argument(
+        "--dtype", choices=VECTOR_DTYPES, default="float32", help="of the stored vectors (default: float32)"
     )
     return top
 
@@ -67,7 +71,7 @@ def run(given: argparse.Namespace) -> None:
     else:
         from vecdb.cli.warmup import warmup
 
-        warmup()
+        warmup(given.dtype)
 
 
 def main(arguments: list[str] | None = None) -> int:

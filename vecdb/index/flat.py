@@ -23,7 +23,8 @@ from vecdb.kernels.scan import scan_codes, scan_exact
 from vecdb.options import Flat
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
-BATCH = 3  # queries from which an exact search of all rows is a matrix product
+# Queries from which an exact search of all rows is a matrix product; NumPy is slow to widen float16.
+BATCH = {"float32": 3, "float16": 16}
 FLOAT_BITS = 32  # "code" of the rows themselves
 FLOAT_DIMS = 16  # up to here a float32 row is as short as its codes are useful
 BYTE_DIMS = 192  # below this 2-bit codes tell too few rows apart
@@ -165,7 +166,9 @@ def search_exact(
     matrix: Matrix, queries: F32, k: int, allow: U64 | None, rows: I32 | None, counters: I64 | None
 ) -> tuple[I32, F32]:
     """Exact search, of `rows` or of all; see Index.search."""
-    if rows is None and len(queries) >= BATCH:  # a matrix product beats the scan, and finds the same
+    if (
+        rows is None and len(queries) >= BATCH[matrix.vectors.dtype.name]
+    ):  # a matrix product beats the scan, and finds the same
         if counters is not None:
             counters[DISTANCES] += matrix.rows * len(queries)
         return exact_search(matrix, queries, k, allow)
