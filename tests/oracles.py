@@ -81,6 +81,16 @@ def clustered(rows, dim, seed=0, duplicates=0.05, clusters=40):
     return vectors
 
 
+def reached(graph):
+    """bool (n,): rows that links from the entry lead to, and those that follow such a row as its twins."""
+    seen = reachable(graph.links, graph.entry)
+    for row in np.flatnonzero(seen):
+        while graph.twins[row] >= 0:
+            row = graph.twins[row]
+            seen[row] = True
+    return seen
+
+
 def reachable(links, entry):
     """bool (n,): rows that links lead to from `entry`; a list ends at the first negative id."""
     seen = np.zeros(len(links), bool)

@@ -101,7 +101,7 @@ def test_every_row_becomes_reachable():
     for row in range(99):
         links[row, 0] = row + 1
     assert oracles.reachable(links, 0).sum() == 100
-    graph_build.reach_rows(links, 0)
+    graph_build.reach_rows(links, 0, frozen(np.ones(len(links), np.uint8)))
     assert oracles.reachable(links, 0).all()
 
 
@@ -110,7 +110,7 @@ def test_a_full_graph_of_islands_becomes_reachable():
     for row in range(90):
         links[row] = [(row // 5) * 5 + (row + step) % 5 for step in range(1, 5)]
     rounds = 0
-    while graph_build.reach_rows(links, 0):
+    while graph_build.reach_rows(links, 0, frozen(np.ones(len(links), np.uint8))):
         rounds += 1
     assert 1 <= rounds <= 3
     assert oracles.reachable(links, 0).all()
@@ -143,8 +143,8 @@ def test_a_damaged_graph_is_walked_within_its_arrays(level):
     unit, shift = row_codes.encode_query(2, vectors[3], np.empty(64, np.int8), query)
     pool[0] = graph.node_key(np.float32(0), 4)
     graph.walk(
-        2, records, factors, NO_FLOATS, np.float32(0), frozen(links), first_upper, level, query, unit, shift, 20,
-        frozen(np.empty(0, np.uint64)), graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool,
+        2, records, factors, NO_FLOATS, np.float32(0), frozen(links), first_upper, level, query, unit, shift, 20, 24,
+        frozen(np.empty(0, np.uint64)), NONE, graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool,
         np.empty(0, np.int64), np.empty(18, np.int32), np.empty(9, np.int64),
     )  # fmt: skip
     met = pool[:20][pool[:20] != graph.NO_NODE]

@@ -15,7 +15,8 @@ from vecdb.kernels.graph_build import dot_extras, insert_rows, reach_rows
 from vecdb.kernels.graph_links import measure_links
 from vecdb.kernels.quantize import encode_rows, scale_of
 from vecdb.kernels.row_codes import encode_records, record_bytes
-from vecdb.types import F32, I32, I64, U8, AnyArray, Matrix, Metric, Progress
+from vecdb.kernels.twins import chain_twins, hash_rows
+from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Metric, Progress
 
 FINE_BITS = 4
 LINE = 64  # bytes: codes and links start on a cache line
@@ -44,6 +45,7 @@ class Graph:
     levels   uint8 (n,)          the highest level of each node
     links    int32 (n, 2m)       neighbours on level 0, ended by -1
     upper    int32 (u, m)        the same for the higher levels: row first_upper[node] + level - 1
+    twins    int32 (n,)          rows of one vector are one node and a chain of rows behind it: see kernels.twins
     centre   float32 (dim,)      what the codes are relative to
     entry    the node at which searches start; no other has a higher level
     """
@@ -54,6 +56,7 @@ class Graph:
     levels: U8
     links: I32
     upper: I32
+    twins: I32
     centre: F32
     entry: int
 
@@ -64,11 +67,44 @@ class Graph:
     def first_upper(self) -> I64:
         return first_of(self.levels)
 
+    def nodes(self) -> U8:
+        """uint8 (n,): 1 for the rows that are nodes, 0 for those that follow a twin."""
+        return nodes_of(self.twins)
+
 
 def first_of(levels: U8) -> I64:
     """int64 (n,): the row of `upper` that holds level 1 of each node."""
     ends = np.cumsum(levels, dtype=np.int64)
     return np.asarray(ends - levels)
+
+
+def nodes_of(twins: I32) -> U8:
+    nodes = np.ones(len(twins), np.uint8)
+    nodes[twins[twins >= 0]] = 0
+    return nodes
+
+
+def find_twins(matrix: Matrix, preferred: U8 | None = None) -> I32:
+    """int32 (n,): the chains of rows with one vector; the node is the preferred row of each, else the first."""
+    everyone = np.arange(matrix.rows, dtype=np.int32)
+    hashes = hash_vectors(matrix, everyone)
+    order = np.argsort(hashes, kind="stable").astype(np.int32)
+    twins = np.full(matrix.rows, -1, np.int32)
+    preferred = np.zeros(matrix.rows, np.uint8) if preferred is None else preferred
+    chain_twins(words_of(matrix), frozen(hashes), frozen(order), frozen(preferred), twins)
+    return twins
+
+
+def words_of(matrix: Matrix) -> AnyArray:
+    """The vectors as unsigned numbers: equal words are equal vectors."""
+    return frozen(matrix.vectors.view(f"u{matrix.vectors.itemsize}"))
+
+
+def hash_vectors(matrix: Matrix, rows: I32) -> U64:
+    weights = np.random.default_rng(0).integers(0, 1 << 64, matrix.dim, np.uint64) | np.uint64(1)
+    hashes = np.empty(len(rows), np.uint64)
+    hash_rows(words_of(matrix), frozen(rows), frozen(weights), hashes)
+    return hashes
 
 
 def draw_levels(first: int, last: int, m: int, seed: int) -> U8:
@@ -82,7 +118,8 @@ def fine_shape(bits: int, rows: int, dim: int) -> tuple[int, int]:
     return (rows, record_bytes(FINE_BITS, dim)) if bits == 2 else (0, LINE)
 
 
-def empty_graph(rows: int, dim: int, m: int, levels: U8, centre: F32, bits: int) -> Graph:
+def empty_graph(rows: int, dim: int, m: int, levels: U8, twins: I32, centre: F32, bits: int) -> Graph:
+    """Room for a graph; `levels` of rows that follow a twin must be 0."""
     return Graph(
         bits,
         aligned((rows, record_bytes(bits, dim)), np.uint8, 0),
@@ -90,6 +127,7 @@ def empty_graph(rows: int, dim: int, m: int, levels: U8, centre: F32, bits: int)
         levels,
         aligned((rows, 2 * m), np.int32, -1),
         aligned((int(levels.sum(dtype=np.int64)), m), np.int32, -1),
+        twins,
         centre,
         int(np.argmax(levels)) if rows else 0,
     )
@@ -140,7 +178,9 @@ def link_codes(graph: Graph, matrix: Matrix, progress: Progress | None) -> LinkC
         return LinkCodes(frozen(codes), frozen(bias), NO_ROWS, frozen(offsets), NO_NORMS)
     extra = np.empty_like(bias)
     dot_extras(frozen(codes), bias, extra)
-    return LinkCodes(frozen(codes), frozen(bias), frozen(extra), frozen(offsets), frozen(extra * scale))
+    return LinkCodes(
+        frozen(codes), frozen(bias), frozen(extra), frozen(offsets), frozen((extra * scale).astype(np.float32))
+    )
 
 
 def insert(
@@ -152,13 +192,14 @@ def insert(
     progress: Progress | None,
     order: I32 | None = None,
 ) -> None:
-    """Link the rows order[first:] into the graph, all rows once; by default in order of their numbers."""
+    """Link the nodes order[first:] into the graph, all nodes once; by default in order of their numbers."""
     rows, m = matrix.rows, graph.upper.shape[1]
     everyone = np.arange(rows, dtype=np.int32)
     if order is None:
-        order = everyone.copy()
+        order = np.flatnonzero(graph.nodes()).astype(np.int32)
         if first == 0:  # the entry must be there before the others
-            order[0], order[graph.entry] = order[graph.entry], order[0]
+            order[np.flatnonzero(order == graph.entry)] = order[0]
+            order[0] = graph.entry
     by = link_codes(graph, matrix, progress)
     space = (by.codes, by.bias, by.extra, by.offsets)
     first_upper = graph.first_upper()
@@ -177,17 +218,24 @@ def insert(
             frozen(graph.records.view(np.float32)), by.lift, *space,
             frozen(order), frozen(graph.levels), frozen(first_upper),
             graph.links, frozen(graph.links), lengths, graph.upper, frozen(graph.upper), upper_lengths,
-            locks, counter, limit, graph.entry, graph.top, m, ef, NO_BITS, stamps[thread], epochs[thread],
+            locks, counter, limit, graph.entry, graph.top, m, ef, NO_BITS, NO_ROWS, stamps[thread], epochs[thread],
         )  # fmt: skip
 
-    take_turns(work, first, rows, threads, counter, progress)
+    followers = rows - len(order)  # done by having been found
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done + followers, total + followers)
+
+    take_turns(work, first, len(order), threads, counter, told)
     reach(graph)
 
 
 def reach(graph: Graph) -> None:
-    """Make every row reachable from the entry."""
+    """Make every node reachable from the entry."""
+    nodes = frozen(graph.nodes())
     for _ in range(REACH_ROUNDS):
-        if reach_rows(graph.links, graph.entry) == 0:
+        if reach_rows(graph.links, graph.entry, nodes) == 0:
             break
 
 

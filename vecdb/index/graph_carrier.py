@@ -10,8 +10,9 @@ from vecdb.index import graph_builder
 from vecdb.index.base import NO_NORMS, NO_ROWS, frozen
 from vecdb.index.graph_builder import Graph, LinkCodes
 from vecdb.kernels.graph_build import mark_reached
-from vecdb.kernels.graph_carry import carry_links, equal_rows, hash_rows
-from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Progress
+from vecdb.kernels.graph_carry import carry_links
+from vecdb.kernels.twins import equal_rows
+from vecdb.types import F32, I32, I64, U8, U64, Matrix, Progress
 
 GONE_MAX = 0.5  # share of the old rows that may go: beyond, little is left to link the others by
 GROWTH_MAX = 8  # a graph that grows more at once is built anew, with levels of its own
@@ -35,34 +36,50 @@ def carry_graph(
     new_rows   int32: the row in `after` of each row of `before`, -1 for one that is gone; no row twice. A row that is
                gone hands its place in the graph to a new one with the same vector
     """
-    new_rows = with_successors(before, after, new_rows)
-    held = np.flatnonzero(new_rows >= 0)
-    if len(held) == 0 or len(held) < (1 - GONE_MAX) * before.rows or len(held) * GROWTH_MAX < after.rows:
+    nodes = with_successors(before, after, with_promoted(old, new_rows))
+    nodes[old.nodes() == 0] = -1
+    held = np.flatnonzero(nodes >= 0)
+    if len(held) < max(1.0, (1 - GONE_MAX) * old.nodes().sum()) or len(held) * GROWTH_MAX < after.rows:
         return None
-    graph = _empty(old, after, new_rows, held, centre, bits, seed)
+    carried = np.zeros(after.rows, np.uint8)
+    carried[nodes[held]] = 1
+    graph = _empty(old, after, nodes, held, graph_builder.find_twins(after, carried), centre, bits, seed)
     graph_builder.encode(graph, after, 0, progress)
-    by = NO_CODES if len(held) == before.rows else graph_builder.link_codes(graph, after, progress)
-    weak = _carry(old, graph, new_rows, by, threads, progress)
-    carried = np.zeros(after.rows, np.bool_)
-    carried[new_rows[held]] = True
+    by = NO_CODES if len(held) == old.nodes().sum() else graph_builder.link_codes(graph, after, progress)
+    weak = _carry(old, graph, nodes, by, threads, progress)
     reached, stack = np.zeros(after.rows, np.uint8), np.empty(after.rows, np.int32)
     if 2 * mark_reached(graph.links, graph.entry, reached, stack) < len(held):
         return None
-    strong = carried & (weak == 0) & (reached == 1)
-    order = np.concatenate([np.flatnonzero(strong), np.flatnonzero(carried & ~strong), np.flatnonzero(~carried)])
+    strong = (carried == 1) & (weak == 0) & (reached == 1)
+    others = np.flatnonzero((graph.nodes() == 1) & ~strong)
+    again = carried[others] == 1
+    order = np.concatenate([np.flatnonzero(strong), others[again], others[~again]])
     first = int(strong.sum())
-    if first < after.rows:
+    if first < len(order):
         graph_builder.insert(graph, after, first, ef, threads, progress, order.astype(np.int32))
     return graph
 
 
-def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, centre: F32, bits: int, seed: int) -> Graph:
+def with_promoted(old: Graph, new_rows: I32) -> I32:
+    """A copy of new_rows in which a node that is gone has the row of its first twin that stays, which gives it up."""
+    found = new_rows.copy()
+    for node in np.flatnonzero((new_rows < 0) & (old.twins >= 0) & (old.nodes() == 1)):
+        row, last = int(old.twins[node]), -1
+        while row > last and found[row] < 0:  # after the node a chain ascends
+            row, last = int(old.twins[row]), row
+        if row > last:
+            found[node], found[row] = found[row], -1
+    return found
+
+
+def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, twins: I32, centre: F32, bits: int, seed: int) -> Graph:
     """Room for the new graph. Carried rows keep their levels; the others reach no higher than the entry."""
     m = old.upper.shape[1]
     entry = old.entry if new_rows[old.entry] >= 0 else int(held[np.argmax(old.levels[held])])
     levels = np.minimum(graph_builder.draw_levels(0, after.rows, m, seed), old.levels[entry])
     levels[new_rows[held]] = old.levels[held]
-    empty = graph_builder.empty_graph(after.rows, after.dim, m, levels, centre, bits)
+    levels *= graph_builder.nodes_of(twins)
+    empty = graph_builder.empty_graph(after.rows, after.dim, m, levels, twins, centre, bits)
     return replace(empty, entry=int(new_rows[entry]))
 
 
@@ -95,20 +112,13 @@ def with_successors(before: Matrix, after: Matrix, new_rows: I32) -> I32:
     gone, free = np.flatnonzero(new_rows < 0).astype(np.int32), np.flatnonzero(~taken).astype(np.int32)
     if len(gone) == 0 or len(free) == 0:
         return new_rows
-    old_words, new_words = (frozen(m.vectors.view(f"u{m.vectors.itemsize}")) for m in (before, after))
-    left, right = _pairs(_hashes(old_words, gone), _hashes(new_words, free))
+    old_words, new_words = graph_builder.words_of(before), graph_builder.words_of(after)
+    left, right = _pairs(graph_builder.hash_vectors(before, gone), graph_builder.hash_vectors(after, free))
     same = np.zeros(len(left), np.uint8)
     equal_rows(old_words, frozen(gone[left]), new_words, frozen(free[right]), same)
     found = new_rows.copy()
     found[gone[left[same == 1]]] = free[right[same == 1]]
     return found
-
-
-def _hashes(words: AnyArray, rows: I32) -> U64:
-    weights = np.random.default_rng(0).integers(0, 1 << 64, words.shape[1], np.uint64) | np.uint64(1)
-    hashes = np.empty(len(rows), np.uint64)
-    hash_rows(words, frozen(rows), frozen(weights), hashes)
-    return hashes
 
 
 def _pairs(left: U64, right: U64) -> tuple[I64, I64]:

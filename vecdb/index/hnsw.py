@@ -24,15 +24,16 @@ QUANTISER = "rabitq-records-v1"
 EPOCH_LIMIT = (1 << 31) - 1
 SMALL_DIM = 32
 BITS = (2, 4, 8)
+KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
-GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "centre")
+GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
 
 
 # What search_graph takes first: metric, vectors, bits, records, factors, fine bits, fine, fine factors, no_extra,
-# links, upper, first_upper, centre, entry, top.
+# links, upper, first_upper, twins, centre, entry, top.
 WalkInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
-    int, int,
+    AnyArray, int, int,
 ]  # fmt: skip
 
 
@@ -71,6 +72,7 @@ class HnswIndex:
             frozen(graph.links),
             frozen(graph.upper),
             frozen(graph.first_upper()),
+            frozen(graph.twins),
             frozen(graph.centre),
             graph.entry,
             graph.top,
@@ -90,9 +92,10 @@ class HnswIndex:
         cls, matrix: Matrix, options: HNSW, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
     ) -> Self:
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
-        levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed)
+        twins = graph_builder.find_twins(matrix)
+        levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed) * graph_builder.nodes_of(twins)
         bits = options.bits or choose_bits(matrix, centre)
-        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, centre, bits)
+        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, bits)
         if matrix.rows:
             graph_builder.encode(graph, matrix, 0, progress)
             graph_builder.insert(graph, matrix, 0, options.ef_construction, max(1, threads), progress)
@@ -126,7 +129,8 @@ class HnswIndex:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
         found, distances = result_arrays(queries, k)
         width = max(ef or self.options.ef, k)
-        pool = min(max(rescore or self._rescored(k, width), k), width)
+        kept = max(width, k * KEPT[self.graph.bits] // 2)
+        pool = min(max(rescore or self._rescored(k, width), k), kept)
         visited = self._take(len(queries))
         try:
             visited.epoch = search_graph(
@@ -135,6 +139,7 @@ class HnswIndex:
                 frozen(queries),
                 k,
                 width,
+                kept,
                 pool,
                 NO_LIMIT if budget is None else np.int64(budget),
                 visited.stamps,
@@ -149,7 +154,7 @@ class HnswIndex:
 
     def _rescored(self, k: int, ef: int) -> int:
         """Candidates to score exactly: codes of few dimensions tell too little to leave any out."""
-        return ef if self.matrix.dim < SMALL_DIM else k + max(5, k // 3)
+        return ef if self.matrix.dim < SMALL_DIM else k + max(5, k // 5)
 
     def _take(self, walks: int) -> Visited:
         try:
@@ -190,6 +195,7 @@ class HnswIndex:
             levels,
             expect(arrays, "links", np.int32, (rows, 2 * m)),
             expect(arrays, "upper", np.int32, (int(levels.sum(dtype=np.int64)), m)),
+            expect(arrays, "twins", np.int32, (rows,)),
             expect(arrays, "centre", np.float32, (matrix.dim,)),
             entry,
         )
@@ -205,6 +211,11 @@ class HnswIndex:
         owners = np.repeat(np.arange(rows), graph.levels)
         for name, links, nodes in (("links", graph.links, np.arange(rows)), ("upper", graph.upper, owners)):
             check_links(name, links, nodes, rows)
+        followers = graph.twins[graph.twins != -1]
+        if len(followers) and (
+            followers.min() < 0 or followers.max() >= rows or len(np.unique(followers)) < len(followers)
+        ):
+            raise ValueError("array 'twins' holds an id outside the rows, or one twice")
         level = np.concatenate([np.arange(1, top + 1) for top in graph.levels[graph.levels > 0]] or [np.empty(0, int)])
         used = graph.upper >= 0
         if (graph.levels[graph.upper[used]] < np.repeat(level, used.sum(1))).any():

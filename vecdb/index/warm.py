@@ -69,6 +69,8 @@ def _growing(matrix: Matrix, allow: U64, rows: I32) -> None:
 
 def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:
     _search(load_kind("hnsw").build(matrix, HNSW(ef_construction=16)), matrix, allow, rows)
+    few = Matrix(matrix.vectors[:40], None, Metric.DOT)  # under dot links are chosen in a space of its own
+    load_kind("hnsw").build(few, HNSW(m=4, ef_construction=8))
 
 
 def _carried_graph(matrix: Matrix, allow: U64, rows: I32) -> None:

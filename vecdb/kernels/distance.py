@@ -76,6 +76,20 @@ def exact_distance(
 
 
 @kernel
+def score_rows(metric: int, vectors: AnyArray, queries: AnyArray, i: int, keys: AnyArray, count: int) -> None:
+    """keys[:count] = the exact distances of the rows in keys[:count], with the rows."""
+    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
+    norm = squared_norm(queries, i) if metric == COSINE else 0.0
+    for j in range(min(AHEAD, count)):
+        prefetch_row(vectors, np.intp(key_row(keys[j])), np.intp(lines))
+    for j in range(count):
+        if j + AHEAD < count:
+            prefetch_row(vectors, np.intp(key_row(keys[j + AHEAD])), np.intp(lines))
+        row = key_row(keys[j])
+        keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+
+
+@kernel
 def rescore(
     metric: int,
     vectors: AnyArray,
@@ -88,15 +102,7 @@ def rescore(
     out_distances: AnyArray,
 ) -> None:
     """Score the rows of keys[:count] exactly and write the k best of them to row i of the results, -1 and inf after."""
-    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
-    norm = squared_norm(queries, i) if metric == COSINE else 0.0
-    for j in range(min(AHEAD, count)):
-        prefetch_row(vectors, np.intp(key_row(keys[j])), np.intp(lines))
-    for j in range(count):
-        if j + AHEAD < count:
-            prefetch_row(vectors, np.intp(key_row(keys[j + AHEAD])), np.intp(lines))
-        row = key_row(keys[j])
-        keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+    score_rows(metric, vectors, queries, i, keys, count)
     if count > k:
         keep_smallest(keys, count, k)
     found = min(count, k)

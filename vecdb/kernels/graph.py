@@ -17,6 +17,7 @@ from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.row_codes import LINE, row_estimate
 from vecdb.kernels.scan import is_allowed
+from vecdb.kernels.twins import next_twin
 from vecdb.types import AnyArray
 
 LINKS_AHEAD = 3  # pool entries whose links are prefetched
@@ -45,18 +46,22 @@ def pool_blocks(keys: int) -> int:
 
 @inlined
 def collect_fresh(
-    links: AnyArray, at: Integer, rows: int, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, first: int
+    links: AnyArray, at: Integer, records: AnyArray, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, first: int
 ) -> int:
-    """fresh[first:end] = the neighbours in links[at] that this walk has not met, marked as met; returns the end."""
-    end = first
-    for j in range(links.shape[1]):
-        row = links[at, j]
-        if row < 0 or row >= rows:
+    """fresh[first:end] = the neighbours in links[at] that this walk has not met, now marked, and their records asked
+    for; returns the end.
+    """
+    end, last, asked = np.uintp(first), np.uint32(records.shape[0]), np.intp(records.shape[1] // LINE)
+    for j in range(np.uintp(links.shape[1])):
+        row = np.uint32(links[at, j])
+        if row >= last:
             break
-        fresh[end] = row
-        end += int(stamps[row] != epoch)
-        stamps[row] = epoch
-    return end
+        fresh[end] = np.int32(row)
+        end += np.uintp(stamps[np.uintp(row)] != epoch)
+        stamps[np.uintp(row)] = epoch
+    for j in range(np.uintp(first), end):
+        prefetch_row(records, np.intp(fresh[j]), asked)
+    return int(end)
 
 
 @inlined
@@ -74,28 +79,53 @@ def score_fresh(
     first: int,
     end: int,
     worst: np.int64,
+    lowest: np.int64,
     keys: AnyArray,
+    links: AnyArray,
 ) -> tuple[int, np.int64]:
-    """keys[:count] = those of fresh[first:end] below `worst`; returns (count, the smallest key of all)."""
-    count, lowest = 0, NO_NODE
-    for j in range(first, end):
-        row = fresh[j]
+    """keys[:count] = those of fresh[first:end] below `worst`; returns (count, the smallest of them and `lowest`).
+
+    The links of each that goes below `lowest`, the next candidate till then, are prefetched.
+    """
+    count, asked = np.uintp(0), np.intp((4 * links.shape[1] + LINE - 1) // LINE)
+    for j in range(np.uintp(first), np.uintp(end)):
+        row = np.uintp(fresh[j])
         estimate = row_estimate(bits, records, factors, row, query, lines, unit, shift)
         if extra.shape[0] > 0:
             estimate -= weight * extra[row]
         key = node_key(estimate, row)
         keys[count] = key
-        count += int(key < worst)
-        lowest = min(lowest, key)
-    return count, lowest
+        count += np.uintp(key < worst)
+        if key < lowest:
+            lowest = key
+            prefetch_row(links, np.intp(row), asked)
+    return int(count), lowest
 
 
 @inlined
-def collect_found(allow: AnyArray, keys: AnyArray, count: int, found: AnyArray, blocks: int) -> None:
-    """Put the allowed rows of keys[:count] into the sorted pool `found`."""
+def stands_for_allowed(allow: AnyArray, twins: AnyArray, node: np.int64) -> bool:
+    """Whether a node, or a row with the same vector, may be returned."""
+    row = node
+    while row >= 0:
+        if is_allowed(allow, row):
+            return True
+        row = next_twin(twins, node, row)
+    return False
+
+
+@inlined
+def collect_found(allow: AnyArray, twins: AnyArray, keys: AnyArray, count: int, found: AnyArray, blocks: int) -> None:
+    """Put the nodes of keys[:count] that stand for an allowed row into the sorted pool `found`."""
     for j in range(count):
-        if keys[j] < found[POOL_BLOCK * blocks - 1] and is_allowed(allow, node_row(keys[j])):
+        if keys[j] < found[POOL_BLOCK * blocks - 1] and stands_for_allowed(allow, twins, node_row(keys[j])):
             insert_sorted(found, np.intp(blocks), keys[j])
+
+
+@inlined
+def insert_all(pool: AnyArray, kept: int, keys: AnyArray, count: int) -> None:
+    for j in range(count):
+        if keys[j] < pool[kept - 1]:
+            insert_sorted(pool, np.intp(pool_blocks(kept)), keys[j])
 
 
 @inlined
@@ -123,7 +153,9 @@ def walk(
     unit: np.float32,
     shift: np.float32,
     ef: int,
+    kept: int,
     allow: AnyArray,
+    twins: AnyArray,
     limit: np.int64,
     stamps: AnyArray,
     epoch: np.int32,
@@ -132,21 +164,24 @@ def walk(
     fresh: AnyArray,
     keys: AnyArray,
 ) -> tuple[int, int]:
-    """Best-first search from pool[0] with the first `ef` places of the pool; returns (hops, distances).
+    """Best-first search from pool[0]: the nodes in the first `ef` places are expanded; returns (hops, distances).
 
     A hop is scored after the next one has been chosen and its records asked for.
 
+    kept    places of the pool, at least ef: coarse estimates put some of the best beyond the first k
     extra   float32 (n,), or empty: weight * extra[row] comes off the estimate of a row
     links   of `level`: row r of level 0 is node r; of a higher level, first_upper[node] + level - 1
     pool    int64, whole blocks, NO_NODE from place 1 on;  found  whole blocks of NO_NODE that receive the nearest
-            allowed rows met; of length 0 when `allow` is empty
+            nodes met that stand for an allowed row, by themselves or by their twins; empty when `allow` is empty
     limit   distances after which the walk stops
     fresh   int32 (2 * links a row + 2,);  keys  int64 (links a row + 1,)
     """
-    rows, blocks, found_blocks = records.shape[0], pool_blocks(ef), found.shape[0] // POOL_BLOCK
-    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
-    filtered = allow.shape[0] > 0
-    if filtered and is_allowed(allow, node_row(pool[0])):
+    lines, filtered, found_blocks = (
+        query.shape[0] // (LINE * (8 // bits)),
+        allow.shape[0] > 0,
+        pool_blocks(found.shape[0]),
+    )
+    if filtered and stands_for_allowed(allow, twins, node_row(pool[0])):
         found[0] = pool[0]
     cursor, hops, distances = 0, 0, 1
     first, end, half = 0, 0, links.shape[1] + 1
@@ -163,23 +198,22 @@ def walk(
             if level > 0:
                 at = first_upper[at] + level - 1
             if at < links.shape[0]:
-                next_end = collect_fresh(links, at, rows, stamps, epoch, fresh, next_first)
-                for j in range(next_first, next_end):
-                    prefetch_row(records, np.intp(fresh[j]), asked)
+                next_end = collect_fresh(links, at, records, stamps, epoch, fresh, next_first)
         elif end == first:
             return hops, distances
-        worst = pool[ef - 1]
+        worst, next_key = pool[kept - 1], NO_NODE
+        if cursor < ef:
+            next_key = pool[cursor]
         if filtered:
             worst = max(worst, found[found.shape[0] - 1])
         count, lowest = score_fresh(
-            bits, records, factors, extra, weight, query, lines, unit, shift, fresh, first, end, worst, keys
-        )
+            bits, records, factors, extra, weight, query, lines, unit, shift, fresh, first, end, worst, next_key,
+            keys, links,
+        )  # fmt: skip
         distances += end - first
         if filtered:
-            collect_found(allow, keys, count, found, found_blocks)
-        for j in range(count):
-            if keys[j] < pool[ef - 1]:
-                insert_sorted(pool, np.intp(blocks), keys[j])
+            collect_found(allow, twins, keys, count, found, found_blocks)
+        insert_all(pool, kept, keys, count)
         while cursor > 0 and pool[cursor - 1] >= lowest:
             cursor -= 1
         prefetch_links(links, pool, cursor, ef)
@@ -207,7 +241,9 @@ def descend(
     """Walk greedily from `entry` at level `top` down to above `bottom`; returns the key of the nearest node met."""
     rows, lines, asked = records.shape[0], query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
     fresh[0] = entry
-    _, best = score_fresh(bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, 1, NO_NODE, keys)
+    _, best = score_fresh(
+        bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, 1, NO_NODE, NO_NODE, keys, upper
+    )
     for level in range(top, bottom, -1):
         moved = True
         while moved:
@@ -219,7 +255,22 @@ def descend(
                 prefetch_row(records, np.intp(fresh[count]), asked)
                 count += 1
             _, lowest = score_fresh(
-                bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, count, NO_NODE, keys
+                bits,
+                records,
+                factors,
+                extra,
+                weight,
+                query,
+                lines,
+                unit,
+                shift,
+                fresh,
+                0,
+                count,
+                NO_NODE,
+                NO_NODE,
+                keys,
+                upper,
             )
             moved = bool(lowest < best)
             best = min(best, lowest)

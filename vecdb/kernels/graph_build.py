@@ -117,6 +117,7 @@ def insert_rows(
     m: int,
     ef: int,
     no_bits: AnyArray,
+    no_rows: AnyArray,
     stamps: AnyArray,
     epoch: int,
 ) -> int:
@@ -158,8 +159,8 @@ def insert_rows(
             stamps[row] = stamp  # others may link to it already; it is not its own neighbour
             seen = links_seen if level == 0 else upper_seen
             walk(
-                bits, records, factors, lift, weight, seen, first_upper, level, query, unit, shift, ef, no_bits,
-                NO_LIMIT, stamps, stamp, pool, found, fresh, keys,
+                bits, records, factors, lift, weight, seen, first_upper, level, query, unit, shift, ef, ef, no_bits,
+                no_rows, NO_LIMIT, stamps, stamp, pool, found, fresh, keys,
             )  # fmt: skip
             best = pool[0]
             size = measure_candidates(codes, bias, extra, offsets, row, signed, pool, ef)
@@ -242,8 +243,10 @@ def link_nearby(links: AnyArray, row: Integer, reached: AnyArray) -> bool:
 
 
 @kernel
-def reach_rows(links: AnyArray, entry: int) -> int:
-    """Link to rows that no path from `entry` reaches; returns how many links were made.
+def reach_rows(links: AnyArray, entry: int, nodes: AnyArray) -> int:
+    """Link to nodes that no path from `entry` reaches; returns how many links were made.
+
+    nodes  uint8 (n,): 1 for the rows that are nodes of the graph, 0 for those that follow a twin
 
     The link comes from near the row if there is a free place, else from anywhere, else it takes the place of the
     farthest link of the row reached last. That may cut off another row: repeat until nothing is made.
@@ -252,7 +255,7 @@ def reach_rows(links: AnyArray, entry: int) -> int:
     reached, stack = np.zeros(rows, np.uint8), np.empty(rows, np.int32)
     mark_reached(links, entry, reached, stack)
     for row in range(rows):
-        if reached[row]:
+        if reached[row] or not nodes[row]:
             continue
         done = link_nearby(links, row, reached)
         while not done and spare < rows:

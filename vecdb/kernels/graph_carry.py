@@ -23,26 +23,6 @@ CANDIDATES_ENOUGH = 128  # from then on only the lost neighbours themselves are 
 
 
 @kernel
-def hash_rows(words: AnyArray, rows: AnyArray, weights: AnyArray, out: AnyArray) -> None:
-    """out uint64 (r,) = a hash of words[rows] uint32, or uint16, (n, dim): equal rows have equal hashes."""
-    for i in range(rows.shape[0]):
-        total = np.uint64(0)
-        for j in range(words.shape[1]):
-            total += np.uint64(words[rows[i], j]) * weights[j]
-        out[i] = total
-
-
-@kernel
-def equal_rows(left: AnyArray, left_rows: AnyArray, right: AnyArray, right_rows: AnyArray, out: AnyArray) -> None:
-    """out uint8 (r,) = whether left[left_rows] and right[right_rows], uint32 or uint16 (n, dim), are the same words."""
-    for i in range(left_rows.shape[0]):
-        differ = np.uint32(0)
-        for j in range(left.shape[1]):
-            differ |= left[left_rows[i], j] ^ right[right_rows[i], j]
-        out[i] = np.uint8(differ == 0)
-
-
-@kernel
 def list_of(first_upper: AnyArray, row: Integer, level: int) -> np.int64:
     return np.int64(row) if level == 0 else np.int64(first_upper[row] + level - 1)
 

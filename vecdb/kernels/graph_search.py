@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.distance import rescore
+from vecdb.kernels.distance import score_rows, write_results
 from vecdb.kernels.graph import NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
 from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, row_estimate
-from vecdb.kernels.topk import keep_smallest, pack_key
+from vecdb.kernels.scan import is_allowed
+from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.kernels.twins import next_twin
 from vecdb.types import AnyArray
 
 
@@ -38,6 +40,21 @@ def refine(
     keep_smallest(keys, count, kept)
 
 
+@inlined
+def expand_twins(twins: AnyArray, allow: AnyArray, keys: AnyArray, count: int, k: int, members: AnyArray) -> int:
+    """members = the allowed rows of the nodes keys[:count], sorted by distance, and of their twins; at most k."""
+    size = 0
+    for j in range(count):
+        node, distance = np.int64(key_row(keys[j])), key_distance(keys[j])
+        row = node
+        while row >= 0 and size < k:
+            if allow.shape[0] == 0 or is_allowed(allow, row):
+                members[size] = pack_key(distance, row)
+                size += 1
+            row = next_twin(twins, node, row)
+    return size
+
+
 @kernel
 def search_graph(
     metric: int,
@@ -52,6 +69,7 @@ def search_graph(
     links: AnyArray,
     upper: AnyArray,
     first_upper: AnyArray,
+    twins: AnyArray,
     centre: AnyArray,
     entry: int,
     top: int,
@@ -59,6 +77,7 @@ def search_graph(
     queries: AnyArray,
     k: int,
     ef: int,
+    kept: int,
     rescored: int,
     limit: np.int64,
     stamps: AnyArray,
@@ -67,19 +86,20 @@ def search_graph(
     out_distances: AnyArray,
     counters: AnyArray,
 ) -> int:
-    """The k nearest allowed rows met by a walk with `ef` candidates, the best `rescored` of them scored exactly.
+    """The k nearest allowed rows met by a walk that expands `ef` nodes, the best `rescored` of `kept` scored exactly.
 
     vectors float32 (n, dim); records, fine uint8 (n, stride), fine of no rows when there is none; factors,
     fine_factors float32, the same memory; no_extra float32 (0,); links int32 (n, 2m); upper int32 (u, m); first_upper
-    int64 (n,); stamps int32 (n,), below `epoch` everywhere. Returns the last epoch.
+    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch.
     """
     dim, width, filtered = queries.shape[1], links.shape[1], allow.shape[0] > 0
-    pool, found = np.empty(POOL_BLOCK * pool_blocks(ef), np.int64), np.empty(0, np.int64)
+    pool, found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64), np.empty(0, np.int64)
     if filtered:
-        found = np.empty(POOL_BLOCK * pool_blocks(ef), np.int64)
-    fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(ef, width) + 1, np.int64)
-    moved, levels = np.empty(dim, np.float32), np.empty(dim, np.int8)
+        found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64)
+    fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(kept, width) + 1, np.int64)
+    moved, levels, members = np.empty(dim, np.float32), np.empty(dim, np.int8), np.empty(k, np.int64)
     query, fine_query = np.zeros(query_bytes(bits, dim), np.int8), np.zeros(query_bytes(fine_bits, dim), np.int8)
+    asked = np.intp((vectors.itemsize * dim + LINE - 1) // LINE)
     for i in range(queries.shape[0]):
         centre_query(metric, queries, i, centre, moved)
         unit, shift = encode_query(bits, moved, levels, query)
@@ -92,21 +112,27 @@ def search_graph(
         )  # fmt: skip
         stamps[node_row(pool[0])] = np.int32(epoch)
         hops, distances = walk(
-            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, 0, query, unit, shift, ef, allow,
-            limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, 0, query, unit, shift, ef, kept,
+            allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
         )  # fmt: skip
         best, count = found if filtered else pool, 0
-        while count < ef and best[count] != NO_NODE:
+        while count < kept and best[count] != NO_NODE:
             count += 1
-        kept = min(count, rescored)
-        if count > kept and fine.shape[0] > 0:
-            refine(fine_bits, fine, fine_factors, moved, levels, fine_query, best, count, kept, keys)
+        scored = min(count, rescored)
+        for j in range(min(k, scored)):  # nearly all of these will be scored, whatever the finer codes say
+            prefetch_row(vectors, np.intp(node_row(best[j])), asked)
+        if count > scored and fine.shape[0] > 0:
+            refine(fine_bits, fine, fine_factors, moved, levels, fine_query, best, count, scored, keys)
         else:
-            for j in range(kept):
+            for j in range(scored):
                 keys[j] = node_row(best[j])
-        rescore(metric, vectors, queries, i, keys, kept, k, out_rows, out_distances)
+        score_rows(metric, vectors, queries, i, keys, scored)
+        sort_keys(keys, scored)
+        count = expand_twins(twins, allow, keys, scored, k, members)
+        sort_keys(members, count)
+        write_results(members, count, i, k, out_rows, out_distances)
         counters[0] += hops
         counters[1] += distances
-        counters[2] += kept
+        counters[2] += scored
         counters[3] += 1 if distances >= limit else 0
     return epoch

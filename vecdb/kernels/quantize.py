@@ -112,15 +112,17 @@ def pack_levels(bits: int, levels: AnyArray, codes: AnyArray, row: int, groups: 
 @kernel
 def quantise(values: AnyArray, count: int, out: AnyArray) -> tuple[np.float32, np.int64]:
     """out[:count] int8 = values / scale, the largest becoming 127; returns (scale, sum of out)."""
-    largest, total = np.float32(0.0), np.int64(0)
+    # Without the sign bit floats order like their bits, and a maximum of integers is computed in parallel lanes.
+    bits, top, total = values.view(np.int32), np.int32(0), np.int32(0)
     for j in range(count):
-        largest = max(largest, abs(values[j]))
+        top = max(top, np.int32(bits[j] & np.int32(0x7FFFFFFF)))
+    largest = np.float32(np.int32(top).view(np.float32))
     inverse = np.float32(127.0) / largest if largest > np.float32(0.0) else np.float32(0.0)
     for j in range(count):
-        level = np.int8(np.rint(values[j] * inverse))
-        out[j] = level
-        total += np.int64(level)
-    return largest / np.float32(127.0), total
+        level = np.int32(np.rint(values[j] * inverse))
+        out[j] = np.int8(level)
+        total += level
+    return largest / np.float32(127.0), np.int64(total)
 
 
 @kernel

@@ -67,9 +67,9 @@ def row_estimate(
     shift: np.float32,
 ) -> np.float32:
     """The estimated distance of a row without what is the same for all rows; factors is records as float32."""
-    last = factors.shape[1] - 1
+    last = np.uintp(factors.shape[1] - 1)
     dot = np.float32(level_dot(bits, records, row, query, lines))
-    return np.float32(factors[row, last - 1] + factors[row, last] * (unit * dot + shift))
+    return np.float32(factors[row, last - np.uintp(1)] + factors[row, last] * (unit * dot + shift))
 
 
 @kernel
@@ -83,9 +83,11 @@ def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) ->
     slots, width = 8 // bits, tail_width(bits, dim)
     first = (code_lines(bits, dim) - 1) * LINE * slots
     out[:first] = levels[:first]
-    for j in range(first, dim):
-        slot, byte = (j - first) // width, (j - first) % width
-        out[first + slot * LINE + byte] = levels[j]
+    for slot in range(slots):
+        start = first + slot * width
+        end = min(start + width, dim)
+        if end > start:
+            out[first + slot * LINE : first + slot * LINE + end - start] = levels[start:end]
     half = np.float32((1 << bits) - 1) * np.float32(0.5)
     return unit, -unit * half * np.float32(total)
 
@@ -115,18 +117,18 @@ def encode_records(
         per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
         along, cross = np.float32(0.0), np.float32(0.0)
         for j in range(dim):
-            level = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
-            level = min(max(level, np.float32(0.0)), top)
-            levels[j] = np.uint8(level)
-            along += rest[j] * (level - half)
+            exact = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
+            exact = min(max(exact, np.float32(0.0)), top)
+            levels[j] = np.uint8(exact)
+            along += rest[j] * (exact - half)
             cross += rest[j] * centre[j]
         records[row, :] = np.uint8(0)
-        for j in range(tail):
-            line, place = j // (LINE * slots), j % (LINE * slots)
-            records[row, line * LINE + place % LINE] |= np.uint8(levels[j] << np.uint8(bits * (place // LINE)))
-        for j in range(tail, dim):
-            slot, byte = (j - tail) // width, (j - tail) % width
-            records[row, tail // slots + byte] |= np.uint8(levels[j] << np.uint8(bits * slot))
+        for start in range(0, dim, LINE * slots):
+            wide = LINE if start < tail else width
+            for slot in range(slots):
+                for byte in range(min(wide, dim - start - slot * wide)):
+                    level = levels[start + slot * wide + byte]
+                    records[row, start // slots + byte] |= np.uint8(level << np.uint8(bits * slot))
         factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
         factors[row, end - 2] = norm if metric == L2 else -cross
         factors[row, end - 1] = np.float32(-2.0) * factor if metric == L2 else -factor
