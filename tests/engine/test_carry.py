@@ -94,7 +94,7 @@ def test_the_merged_segment_has_its_graph_at_once(store: Stepped, monkeypatch: p
     graph = slot.get()
     assert isinstance(graph, HnswIndex)
     graph.check()
-    assert oracles.reachable(graph.graph.links, graph.graph.entry).all()
+    assert oracles.reached(graph.graph).all()
     assert recall(store.docs) >= 0.97
     assert settle(store) == []
 

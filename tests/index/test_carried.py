@@ -183,7 +183,8 @@ def test_successors_hold_the_same_vector_and_are_used_once(dim, dtype):
     after[:50] = vectors[:50]
     given = np.full(400, -1, np.int32)
     given[:50] = np.arange(50)
-    found = with_successors(matrix_of(vectors, Metric.L2), matrix_of(after, Metric.L2), given)
+    everyone = np.arange(400)
+    found = with_successors(matrix_of(vectors, Metric.L2), matrix_of(after, Metric.L2), given, everyone)
     np.testing.assert_array_equal(found[:50], given[:50])
     held = np.flatnonzero(found >= 0)
     np.testing.assert_array_equal(after[found[held]], vectors[held])
@@ -193,12 +194,33 @@ def test_successors_hold_the_same_vector_and_are_used_once(dim, dtype):
         assert set(same.tolist()) <= set(found[held].tolist())
 
 
+def test_a_twin_that_stays_takes_the_place_of_its_node(metric, monkeypatch):
+    """Of each vector the node goes, and a twin, in another place, becomes the node: nobody is inserted."""
+    vectors = oracles.clustered(400, 32, duplicates=0)
+    old, inserted = build(np.concatenate([vectors, vectors[200:], vectors[200:]]), metric), []
+    monkeypatch.setattr(graph_builder, "insert", lambda *given: inserted.append(given))
+    keep = np.flatnonzero(old.graph.nodes() == 0)
+    index, now = carry(old, np.r_[np.arange(200), keep[::-1]], vectors[:0], metric)
+    assert not inserted
+    assert_whole(index)
+    assert index.graph.nodes().sum() == len(np.unique(now, axis=0)) == len(np.unique(vectors, axis=0))
+
+
+def test_graphs_of_few_nodes_and_many_twins_are_carried(monkeypatch):
+    vectors = np.repeat(oracles.clustered(120, 32, duplicates=0), 20, axis=0)
+    old, built = build(vectors[:2000]), []
+    monkeypatch.setattr(HnswIndex, "build", lambda *given, **more: built.append(given))
+    index, _ = carry(old, kept_of(2000, 0.3), vectors[2000:])
+    assert not built
+    assert_whole(index)
+
+
 def test_other_vectors_are_no_successors():
     vectors = oracles.clustered(100, 8, duplicates=0)
     after = vectors.copy()
     after[:, 3] = np.nextafter(after[:, 3], np.float32(9))
     given = np.full(100, -1, np.int32)
-    found = with_successors(matrix_of(vectors, Metric.L2), matrix_of(after, Metric.L2), given)
+    found = with_successors(matrix_of(vectors, Metric.L2), matrix_of(after, Metric.L2), given, np.arange(100))
     assert (found == -1).all()
 
 

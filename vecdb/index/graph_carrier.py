@@ -36,16 +36,18 @@ def carry_graph(
     new_rows   int32: the row in `after` of each row of `before`, -1 for one that is gone; no row twice. A row that is
                gone hands its place in the graph to a new one with the same vector
     """
-    nodes = with_successors(before, after, with_promoted(old, new_rows))
-    nodes[old.nodes() == 0] = -1
+    old_nodes = np.flatnonzero(old.nodes())
+    nodes = with_successors(before, after, new_rows, old_nodes)
     held = np.flatnonzero(nodes >= 0)
-    if len(held) < max(1.0, (1 - GONE_MAX) * old.nodes().sum()) or len(held) * GROWTH_MAX < after.rows:
-        return None
     carried = np.zeros(after.rows, np.uint8)
     carried[nodes[held]] = 1
-    graph = _empty(old, after, nodes, held, graph_builder.find_twins(after, carried), centre, bits, seed)
+    twins = graph_builder.find_twins(after, carried)
+    wanted = graph_builder.nodes_of(twins).sum()
+    if len(held) < max(1.0, (1 - GONE_MAX) * len(old_nodes)) or len(held) * GROWTH_MAX < wanted:
+        return None
+    graph = _empty(old, after, nodes, held, twins, centre, bits, seed)
     graph_builder.encode(graph, after, 0, progress)
-    by = NO_CODES if len(held) == old.nodes().sum() else graph_builder.link_codes(graph, after, progress)
+    by = NO_CODES if len(held) == len(old_nodes) else graph_builder.link_codes(graph, after, progress)
     weak = _carry(old, graph, nodes, by, threads, progress)
     reached, stack = np.zeros(after.rows, np.uint8), np.empty(after.rows, np.int32)
     if 2 * mark_reached(graph.links, graph.entry, reached, stack) < len(held):
@@ -58,18 +60,6 @@ def carry_graph(
     if first < len(order):
         graph_builder.insert(graph, after, first, ef, threads, progress, order.astype(np.int32))
     return graph
-
-
-def with_promoted(old: Graph, new_rows: I32) -> I32:
-    """A copy of new_rows in which a node that is gone has the row of its first twin that stays, which gives it up."""
-    found = new_rows.copy()
-    for node in np.flatnonzero((new_rows < 0) & (old.twins >= 0) & (old.nodes() == 1)):
-        row, last = int(old.twins[node]), -1
-        while row > last and found[row] < 0:  # after the node a chain ascends
-            row, last = int(old.twins[row]), row
-        if row > last:
-            found[node], found[row] = found[row], -1
-    return found
 
 
 def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, twins: I32, centre: F32, bits: int, seed: int) -> Graph:
@@ -102,21 +92,23 @@ def _carry(old: Graph, graph: Graph, new_rows: I32, by: LinkCodes, threads: int,
 
 
 # ---- rows that are gone and came back -------------------------------------------------------------------------------
-def with_successors(before: Matrix, after: Matrix, new_rows: I32) -> I32:
-    """new_rows, where rows that are gone have a row of `after` that nobody has and that holds the same vector.
+def with_successors(before: Matrix, after: Matrix, new_rows: I32, nodes: I64) -> I32:
+    """int32 (rows before,): new_rows for the nodes of the old graph, -1 for what follows a twin.
 
-    Such a pair is, as a rule, a record whose payload alone was changed.
+    A node that is gone gets a row of `after` that no other node has and that holds the same vector: a twin that stays,
+    or the successor of a record whose payload alone was changed.
     """
+    found = np.full(before.rows, -1, np.int32)
+    found[nodes] = new_rows[nodes]
     taken = np.zeros(after.rows, np.bool_)
-    taken[new_rows[new_rows >= 0]] = True
-    gone, free = np.flatnonzero(new_rows < 0).astype(np.int32), np.flatnonzero(~taken).astype(np.int32)
+    taken[found[found >= 0]] = True
+    gone, free = nodes[found[nodes] < 0].astype(np.int32), np.flatnonzero(~taken).astype(np.int32)
     if len(gone) == 0 or len(free) == 0:
-        return new_rows
-    old_words, new_words = graph_builder.words_of(before), graph_builder.words_of(after)
+        return found
     left, right = _pairs(graph_builder.hash_vectors(before, gone), graph_builder.hash_vectors(after, free))
     same = np.zeros(len(left), np.uint8)
+    old_words, new_words = graph_builder.words_of(before), graph_builder.words_of(after)
     equal_rows(old_words, frozen(gone[left]), new_words, frozen(free[right]), same)
-    found = new_rows.copy()
     found[gone[left[same == 1]]] = free[right[same == 1]]
     return found
 
