@@ -17,6 +17,7 @@ import vecdb
 from tests import oracles
 from tests.engine.stepping import Stepped, stepped
 from vecdb.engine import build, maintain, merge
+from vecdb.engine import slots as slots_room
 from vecdb.engine.slots import IndexSlot
 from vecdb.index import graph_builder
 from vecdb.index.hnsw import HnswIndex
@@ -183,7 +184,10 @@ def test_an_index_with_other_options_is_built_anew(store: Stepped) -> None:
     assert slot.entry.options["m"] == 6
 
 
-def test_a_damaged_graph_is_not_carried(store: Stepped) -> None:
+@pytest.mark.parametrize("at_once", [0, 1 << 26])
+def test_a_damaged_graph_is_not_carried(store: Stepped, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Also one so large that searches use it before every byte was looked at."""
+    monkeypatch.setattr(slots_room, "CHECKED_AT_ONCE", at_once)
     write(store, 0, ROWS)
     settle(store)
     (file,) = store.path.glob("segments/*/*/index-*/links.npy")

@@ -10,7 +10,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import graph_builder
+from vecdb.index import graph_builder, graph_carrier
 from vecdb.index.graph_carrier import with_successors
 from vecdb.index.hnsw import HnswIndex
 from vecdb.options import HNSW
@@ -137,6 +137,18 @@ def test_the_entry_is_gone():
     grown, now = carry(old, np.arange(old.indexed_rows), oracles.clustered(300, 48, seed=4))
     assert_whole(grown)
     assert (grown.search(frozen(now[::100]), 1)[1] <= 1).all()
+
+
+def test_a_graph_that_outgrows_its_levels_is_built_anew(monkeypatch):
+    monkeypatch.setattr(graph_carrier, "TOP_NODES_MAX", 4)
+    vectors = oracles.clustered(40, 24, duplicates=0)
+    old = next(index for seed in range(99) if (index := build(vectors[:30], seed=seed)).graph.top == 1)
+    for size, carried in ((32, True), (40, False)):  # 4 * 8 is the most under level 1
+        index, _ = carry(old, np.arange(30), vectors[30:size])
+        assert_whole(index)
+        anew = build(vectors[:size], seed=old.seed + 1).graph
+        assert np.array_equal(index.graph.links, anew.links) == (not carried)
+        assert np.array_equal(index.graph.levels[:30], old.graph.levels) == carried
 
 
 def test_one_thread_gives_one_graph():

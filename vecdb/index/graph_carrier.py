@@ -15,7 +15,8 @@ from vecdb.kernels.twins import equal_rows
 from vecdb.types import F32, I32, I64, U8, U64, Matrix, Progress
 
 GONE_MAX = 0.5  # share of the old rows that may go: beyond, little is left to link the others by
-GROWTH_MAX = 8  # a graph that grows more at once is built anew, with levels of its own
+GROWTH_MAX = 8  # a graph that grows more at once is built anew
+TOP_NODES_MAX = 1024  # expected on the highest level: new nodes rise no higher, and with more it is no entrance
 NO_CODES = LinkCodes(frozen(np.empty((0, graph_builder.LINE), np.uint8)), NO_ROWS, NO_ROWS, NO_ROWS, NO_NORMS)
 
 
@@ -42,8 +43,7 @@ def carry_graph(
     carried = np.zeros(after.rows, np.uint8)
     carried[nodes[held]] = 1
     twins = graph_builder.find_twins(after, carried)
-    wanted = graph_builder.nodes_of(twins).sum()
-    if len(held) < max(1.0, (1 - GONE_MAX) * len(old_nodes)) or len(held) * GROWTH_MAX < wanted:
+    if not _worth_it(old, len(old_nodes), held, int(graph_builder.nodes_of(twins).sum())):
         return None
     graph = _empty(old, after, nodes, held, twins, centre, bits, seed)
     graph_builder.encode(graph, after, 0, progress)
@@ -60,6 +60,13 @@ def carry_graph(
     if first < len(order):
         graph_builder.insert(graph, after, first, ef, threads, progress, order.astype(np.int32))
     return graph
+
+
+def _worth_it(old: Graph, before: int, held: I64, after: int) -> bool:
+    """Whether to carry the nodes `held` of `before` ones into a graph of `after` nodes."""
+    if len(held) < max(1.0, (1 - GONE_MAX) * before) or len(held) * GROWTH_MAX < after:
+        return False
+    return bool(after <= TOP_NODES_MAX * old.upper.shape[1] ** int(old.levels[held].max()))
 
 
 def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, twins: I32, centre: F32, bits: int, seed: int) -> Graph:
