@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vecdb.index.base import NO_BITS, NO_NORMS, NO_ROWS, frozen, kernel_inputs
+from vecdb.index.code_quality import Codes
 from vecdb.kernels.graph_build import dot_extras, insert_rows, reach_rows
 from vecdb.kernels.graph_links import measure_links
 from vecdb.kernels.quantize import encode_rows, scale_of
@@ -40,8 +41,9 @@ def aligned(shape: tuple[int, ...], dtype: Any, value: int) -> AnyArray:
 class Graph:
     """The arrays of a graph over n rows.
 
-    records  uint8 (n, stride)   what walks read: kernels.row_codes of `bits` bits, whole cache lines
-    fine     uint8 (n, stride)   FINE_BITS codes that sort the candidates of a walk; no rows when `bits` is not 2
+    codes    the codes that walks read
+    records  uint8 (n, stride)   those codes: kernels.row_codes, whole cache lines a row
+    fine     uint8 (n, stride)   FINE_BITS codes that sort the candidates of a walk; no rows unless walks read 2 bits
     levels   uint8 (n,)          the highest level of each node
     links    int32 (n, 2m)       neighbours on level 0, ended by -1
     upper    int32 (u, m)        the same for the higher levels: row first_upper[node] + level - 1
@@ -50,7 +52,7 @@ class Graph:
     entry    the node at which searches start; no other has a higher level
     """
 
-    bits: int
+    codes: Codes
     records: U8
     fine: U8
     levels: U8
@@ -59,6 +61,10 @@ class Graph:
     twins: I32
     centre: F32
     entry: int
+
+    @property
+    def bits(self) -> int:
+        return self.codes.bits
 
     @property
     def top(self) -> int:
@@ -118,12 +124,12 @@ def fine_shape(bits: int, rows: int, dim: int) -> tuple[int, int]:
     return (rows, record_bytes(FINE_BITS, dim)) if bits == 2 else (0, LINE)
 
 
-def empty_graph(rows: int, dim: int, m: int, levels: U8, twins: I32, centre: F32, bits: int) -> Graph:
+def empty_graph(rows: int, dim: int, m: int, levels: U8, twins: I32, centre: F32, codes: Codes) -> Graph:
     """Room for a graph; `levels` of rows that follow a twin must be 0."""
     return Graph(
-        bits,
-        aligned((rows, record_bytes(bits, dim)), np.uint8, 0),
-        aligned(fine_shape(bits, rows, dim), np.uint8, 0),
+        codes,
+        aligned((rows, record_bytes(codes.bits, dim)), np.uint8, 0),
+        aligned(fine_shape(codes.bits, rows, dim), np.uint8, 0),
         levels,
         aligned((rows, 2 * m), np.int32, -1),
         aligned((int(levels.sum(dtype=np.int64)), m), np.int32, -1),

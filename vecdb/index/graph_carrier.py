@@ -8,6 +8,7 @@ import numpy as np
 
 from vecdb.index import graph_builder
 from vecdb.index.base import NO_NORMS, NO_ROWS, frozen
+from vecdb.index.code_quality import Codes
 from vecdb.index.graph_builder import Graph, LinkCodes
 from vecdb.kernels.graph_build import mark_reached
 from vecdb.kernels.graph_carry import carry_links
@@ -26,7 +27,7 @@ def carry_graph(
     after: Matrix,
     new_rows: I32,
     centre: F32,
-    bits: int,
+    codes: Codes,
     ef: int,
     seed: int,
     threads: int,
@@ -45,7 +46,7 @@ def carry_graph(
     twins = graph_builder.find_twins(after, carried)
     if not _worth_it(old, len(old_nodes), held, int(graph_builder.nodes_of(twins).sum())):
         return None
-    graph = _empty(old, after, nodes, held, twins, centre, bits, seed)
+    graph = _empty(old, after, nodes, held, twins, centre, codes, seed)
     graph_builder.encode(graph, after, 0, progress)
     by = NO_CODES if len(held) == len(old_nodes) else graph_builder.link_codes(graph, after, progress)
     weak = _carry(old, graph, nodes, by, threads, progress)
@@ -69,14 +70,16 @@ def _worth_it(old: Graph, before: int, held: I64, after: int) -> bool:
     return bool(after <= TOP_NODES_MAX * old.upper.shape[1] ** int(old.levels[held].max()))
 
 
-def _empty(old: Graph, after: Matrix, new_rows: I32, held: I64, twins: I32, centre: F32, bits: int, seed: int) -> Graph:
+def _empty(
+    old: Graph, after: Matrix, new_rows: I32, held: I64, twins: I32, centre: F32, codes: Codes, seed: int
+) -> Graph:
     """Room for the new graph. Carried rows keep their levels; the others reach no higher than the entry."""
     m = old.upper.shape[1]
     entry = old.entry if new_rows[old.entry] >= 0 else int(held[np.argmax(old.levels[held])])
     levels = np.minimum(graph_builder.draw_levels(0, after.rows, m, seed), old.levels[entry])
     levels[new_rows[held]] = old.levels[held]
     levels *= graph_builder.nodes_of(twins)
-    empty = graph_builder.empty_graph(after.rows, after.dim, m, levels, twins, centre, bits)
+    empty = graph_builder.empty_graph(after.rows, after.dim, m, levels, twins, centre, codes)
     return replace(empty, entry=int(new_rows[entry]))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vecdb.index import graph_builder
 from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.code_quality import BITS, Codes, choose_codes
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
 from vecdb.index.graph_carrier import carry_graph
@@ -22,9 +23,11 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 QUANTISER = "rabitq-records-v1"
 EPOCH_LIMIT = (1 << 31) - 1
-SMALL_DIM = 32
-BITS = (2, 4, 8)
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
+FEW_DIMS = 32  # a vector is two cache lines at most
+# By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
+# FINE_BITS by then.
+RESCORED = {2: (5, 0.2), 4: (20, 0.5), 8: (5, 0.2)}
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
 
@@ -94,8 +97,8 @@ class HnswIndex:
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
         twins = graph_builder.find_twins(matrix)
         levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed) * graph_builder.nodes_of(twins)
-        bits = options.bits or choose_bits(matrix, centre)
-        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, bits)
+        codes = choose_codes(matrix, centre, options.bits)
+        graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, codes)
         if matrix.rows:
             graph_builder.encode(graph, matrix, 0, progress)
             graph_builder.insert(graph, matrix, 0, options.ef_construction, max(1, threads), progress)
@@ -104,9 +107,9 @@ class HnswIndex:
     def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
         options, seed = self.options, self.seed + 1  # other levels than those of the rows that were new last time
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
-        bits = options.bits or choose_bits(matrix, centre)
+        codes = choose_codes(matrix, centre, options.bits)
         graph = carry_graph(
-            self.graph, self.matrix, matrix, new_rows, centre, bits, options.ef_construction, seed, max(1, threads),
+            self.graph, self.matrix, matrix, new_rows, centre, codes, options.ef_construction, seed, max(1, threads),
             progress,
         )  # fmt: skip
         if graph is None:
@@ -129,8 +132,8 @@ class HnswIndex:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
         found, distances = result_arrays(queries, k)
         width = max(ef or self.options.ef, k)
-        kept = max(width, k * KEPT[self.graph.bits] // 2)
-        pool = min(max(rescore or self._rescored(k, width), k), kept)
+        scored = max(rescore or self._rescored(k, width), k)
+        kept = max(width, scored, k * KEPT[self.graph.bits] // 2)
         visited = self._take(len(queries))
         try:
             visited.epoch = search_graph(
@@ -140,7 +143,7 @@ class HnswIndex:
                 k,
                 width,
                 kept,
-                pool,
+                scored,
                 NO_LIMIT if budget is None else np.int64(budget),
                 visited.stamps,
                 visited.epoch,
@@ -153,8 +156,11 @@ class HnswIndex:
         return found, distances
 
     def _rescored(self, k: int, ef: int) -> int:
-        """Candidates to score exactly: codes of few dimensions tell too little to leave any out."""
-        return ef if self.matrix.dim < SMALL_DIM else k + max(5, k // 5)
+        """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""
+        if not self.graph.codes.sure or self.matrix.dim < FEW_DIMS:
+            return ef
+        least, share = RESCORED[self.graph.bits]
+        return k + max(least, int(share * k))
 
     def _take(self, walks: int) -> Visited:
         try:
@@ -172,6 +178,7 @@ class HnswIndex:
             "quantiser": QUANTISER,
             "rows": self.matrix.rows,
             "bits": self.graph.bits,
+            "sure": self.graph.codes.sure,
             "entry": self.graph.entry,
             "seed": self.seed,
         }
@@ -189,7 +196,7 @@ class HnswIndex:
             raise ValueError(f"entry {entry} or bits {bits} is out of range")
         levels = expect(arrays, "levels", np.uint8, (rows,))
         graph = Graph(
-            bits,
+            Codes(bits, bool(parameters["sure"])),
             expect(arrays, "records", np.uint8, (rows, record_bytes(bits, matrix.dim))),
             expect({"fine": NO_FINE, **arrays}, "fine", np.uint8, fine_shape(bits, rows, matrix.dim)),
             levels,
@@ -220,10 +227,6 @@ class HnswIndex:
         used = graph.upper >= 0
         if (graph.levels[graph.upper[used]] < np.repeat(level, used.sum(1))).any():
             raise ValueError("array 'upper' links to a node that is not on that level")
-
-
-def choose_bits(matrix: Matrix, centre: F32) -> int:
-    return 2 if matrix.dim >= 128 else 8
 
 
 def check_links(name: str, links: I32, nodes: AnyArray, rows: int) -> None:

@@ -48,6 +48,11 @@ def connect(
     lines: int,
 ) -> None:
     """Link `row` and the chosen rows both ways; other threads may have linked to `row` already."""
+    asked = np.intp((4 * links.shape[1] + 63) // 64)
+    for j in range(count):
+        near = np.int64(chosen[j]) if level == 0 else first_upper[chosen[j]] + level - 1
+        prefetch_row(links, np.intp(near), asked)
+        prefetch_row(lengths, np.intp(near), asked)
     for j in range(2 * count):
         # First all links of the row itself, then those back to it.
         near = np.int64(chosen[j % count])

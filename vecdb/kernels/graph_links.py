@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.graph import node_row
-from vecdb.kernels.intrinsics import compare_and_swap, row_dot, store_release
+from vecdb.kernels.intrinsics import compare_and_swap, prefetch_row, row_dot, store_release
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
 
@@ -121,6 +121,8 @@ def add_link(
             lengths[at, j], links[at, j] = length, row
             return
     new = length_key(length, row)
+    for j in range(width):
+        prefetch_row(codes, np.intp(links[at, j]), np.intp(lines))
     for j in range(width):
         keys[j] = length_key(lengths[at, j], links[at, j])
     keys[width] = new

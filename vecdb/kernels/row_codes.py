@@ -13,12 +13,12 @@ import numpy as np
 from vecdb.kernels.distance import L2
 from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.quantize import STEP_2, STEP_8, TINY, quantise, residual
+from vecdb.kernels.quantize import STEP_2, TINY, quantise, residual
 from vecdb.types import AnyArray
 
 LINE = 64
 FACTOR_BYTES = 8
-STEP_4 = np.float32(0.3352)  # as STEP_2 and STEP_8: the least squared error of N(0, 1)
+STEP_4 = np.float32(0.3352)  # as STEP_2: the least squared error of N(0, 1)
 
 
 @inlined
@@ -108,13 +108,19 @@ def encode_records(
     dim, slots = vectors.shape[1], 8 // bits
     top = np.float32((1 << bits) - 1)
     half = top * np.float32(0.5)
-    step = STEP_2 if bits == 2 else (STEP_4 if bits == 4 else STEP_8)
+    step = STEP_2 if bits == 2 else STEP_4
     tail = (code_lines(bits, dim) - 1) * LINE * slots
     width, end = tail_width(bits, dim), factors.shape[1]
     rest, levels = np.empty(dim, np.float32), np.empty(dim, np.uint8)
     for row in range(first, last):
         norm = residual(metric, vectors, inverse_norms, row, centre, rest)
-        per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
+        if bits == 8:  # fine enough to hold the largest value too
+            largest = TINY
+            for j in range(dim):
+                largest = max(largest, abs(rest[j]))
+            per_step = half / largest
+        else:
+            per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
         along, cross = np.float32(0.0), np.float32(0.0)
         for j in range(dim):
             exact = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
@@ -132,3 +138,19 @@ def encode_records(
         factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
         factors[row, end - 2] = norm if metric == L2 else -cross
         factors[row, end - 1] = np.float32(-2.0) * factor if metric == L2 else -factor
+
+
+@kernel
+def estimate_records(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
+    query: AnyArray,
+    unit: np.float32,
+    shift: np.float32,
+    out: AnyArray,
+) -> None:
+    """out float32 (n,) = row_estimate of every row."""
+    lines = query.shape[0] // (LINE * (8 // bits))
+    for row in range(records.shape[0]):
+        out[row] = row_estimate(bits, records, factors, row, query, lines, unit, shift)
