@@ -53,7 +53,7 @@ def test_deletions_and_new_rows_cost_no_recall(metric, dim):
     assert_whole(index)
     exact = oracles.nearest(metric, now, queries, K)[1]
     fresh = build(now, metric)
-    for ef in (24, 64):
+    for ef in (24, 64) if dim > 2 else (64, 200):  # in two dimensions all the answers under dot are a few far rows
         wanted = oracles.recall(fresh.search(queries, K, ef=ef)[1], exact)
         assert oracles.recall(index.search(queries, K, ef=ef)[1], exact) >= wanted - 0.005
 
