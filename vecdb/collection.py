@@ -94,6 +94,7 @@ class Collection:
         *,
         field: str | None = None,
         ef: int | None = None,
+        recall: float | None = None,
         rescore: int | None = None,
         exact: bool = False,
         offset: int = 0,
@@ -109,7 +110,9 @@ class Collection:
         k             1 to 10,000
         where         a filter (docs/filters.md): a dict, or vecdb.F("year") >= 2020
         field         the vector field; needed when there are several
-        ef            candidates of a graph walk, at least k: more is slower and finds more
+        recall        the share of the k nearest to find, 0.5 to below 1: graphs pick the ef that found as many for rows
+                      that were held out when they were built; whatever else searches finds nearly all
+        ef            candidates of a graph walk, at least k: more is slower and finds more. Default: as of the index
         rescore       rows of a scan that are scored with float32
         exact         score every matching record with float32
         offset        hits to skip
@@ -123,7 +126,7 @@ class Collection:
             query,
             k,
             where,
-            calls.Wish(field, ef, rescore, exact, offset, max_distance, min_score, include, threads),
+            calls.Wish(field, ef, rescore, exact, offset, max_distance, min_score, include, threads, recall),
         )
 
     def explain(
@@ -134,10 +137,12 @@ class Collection:
         *,
         field: str | None = None,
         ef: int | None = None,
+        recall: float | None = None,
         exact: bool = False,
     ) -> Explanation:
         """How `search` would answer: the plan of every segment, with its reason and the costs of the others."""
-        return calls.explain(self._engine, self._state, query, k, where, calls.Wish(field, ef, exact=exact))
+        wish = calls.Wish(field, ef, exact=exact, recall=recall)
+        return calls.explain(self._engine, self._state, query, k, where, wish)
 
     def get(
         self,

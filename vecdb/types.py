@@ -202,3 +202,4 @@ class Plan:
     rows: int
     matching: Estimate
     costs: Mapping[str, float] = field(default_factory=dict)  # arm -> predicted microseconds
+    ef: int | None = None  # of a walk

@@ -196,6 +196,12 @@ COUNTS: list[Any] = [0, -1, 10_001, 2**63, 1.0, "3", None, True, np.float32(2), 
 SEARCH_OPTIONS: list[tuple[dict[str, Any], str]] = [
     *[({"k": k}, "k must be") for k in COUNTS],
     *[({"ef": n}, "ef must be") for n in (0, -1, 65_537, 2**63, 1.5, "9", True)],
+    *[
+        ({"recall": x}, "recall must be a number from 0.5 to below 1")
+        for x in (0.49, 1, 1.0, -1, "0.9", True, np.nan, [1])
+    ],
+    ({"recall": 0.9, "ef": 50}, "leave out either recall= or ef="),
+    ({"recall": 0.9, "exact": True}, "leave one of them out"),
     *[({"rescore": n}, "rescore must be") for n in (0, -1, 2**63, 1.5, "9", True)],
     *[({"offset": n}, "offset must be") for n in (-1, 2**63, 1.5, "9", None, True, False, 0.0)],
     *[({"threads": n}, "threads must be") for n in (0, -1, 2**63, 1.5, "9", True)],
@@ -239,7 +245,7 @@ def read_rows() -> Iterator[Row]:
     for options, told in SEARCH_OPTIONS:
         yield "search", lambda w, o=options: w.docs.search(A, **o), InvalidInput, told
     for options, told in SEARCH_OPTIONS:
-        if set(options) <= {"k", "field", "exact", "ef"}:
+        if set(options) <= {"k", "field", "exact", "ef", "recall"}:
             yield "explain", lambda w, o=options: w.docs.explain(A, **o), InvalidInput, told
     for where, told in WHERE:
         for verb in ("count", "scroll"):
@@ -315,7 +321,7 @@ def option_rows() -> Iterator[Row]:
     for name, values in {
         "m": (3, 65, 16.0, "16", True, None),
         "ef_construction": (15, 4_097, 200.0, None, True),
-        "ef": (0, 65_537, 1.0, None, True),
+        "ef": (-1, 65_537, 1.0, None, True),
     }.items():
         for value in values:
             yield "HNSW", lambda w, o={name: value}: vecdb.HNSW(**o), InvalidInput, f"HNSW({name}=) must be"

@@ -242,6 +242,25 @@ def test_options_of_a_search(case: Case) -> None:
     assert np.mean(shares) >= 0.99
 
 
+def test_a_recall_picks_the_ef_of_walks(case: Case) -> None:
+    def efs(**options: Any) -> list[int]:
+        parts = case.docs.explain(QUERIES[0], 10, **options).segments
+        return [part.plan.ef for part in parts if part.plan.ef is not None]
+
+    least, curves = efs(recall=0.5), [segment.curves for segment in case.docs.stats().segments]
+    graphs = ["hnsw" in segment.indexes["vector"] for segment in case.docs.stats().segments]
+    assert len(least) == sum(graphs)
+    assert ["vector" in of_segment for of_segment in curves] == graphs
+    assert (efs(ef=3), efs(ef=12)) == ([10] * len(least), [12] * len(least))
+    for options in ({"recall": 0.8}, {"recall": 0.5, "where": {"n": {"$lt": 3_500}}}):
+        wider = efs(**options)  # or none, where a scan is cheaper by then
+        assert wider >= least[: len(wider)]
+    for wish in (0.8, np.float32(0.95)):
+        found = case.docs.search(QUERIES[:-1], 10, recall=wish)
+        shares = [recall(case, hits, query, 10) for hits, query in zip(found, QUERIES, strict=False)]
+        assert np.mean(shares) >= wish - 0.015
+
+
 @pytest.mark.parametrize("where", [None, {"n": {"$lt": 3_500}}])
 def test_walks_of_a_graph_fill_k(case: Case, where: Any) -> None:
     arms = {part.plan.arm.value for part in case.docs.explain(QUERIES[0], 10, where, ef=12).segments}

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vecdb.planner import cost
 from vecdb.planner.choose import GRAPH_SHARE_MIN, choose
 from vecdb.planner.estimate import expected, filled_blocks, live
 from vecdb.types import Arm, Estimate, Plan, Traits
@@ -25,7 +24,7 @@ def hnsw(rows: int, dim: int = 384) -> Traits:
     return Traits("hnsw", rows, dim, 8, masked=False, graph=True)
 
 
-def plan(rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int | None = None) -> Plan:
+def plan(rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int = 128) -> Plan:
     traits = [flat(rows), hnsw(rows)] if graph else [flat(rows)]
     matching = round(rows * share)
     return choose(Estimate(matching, matching), traits, rows, 0, 384, k, ef=ef)
@@ -109,8 +108,9 @@ def test_a_wider_search_leaves_the_graph() -> None:
     assert plan(117_000, 1.0, ef=64).arm == Arm.GRAPH
     assert plan(117_000, 1.0, ef=4_096).arm == Arm.SCAN
     assert plan(117_000, 1.0, k=2_000).arm == Arm.SCAN
-    assert cost.candidates(10, None) == cost.GRAPH_EF
-    assert cost.candidates(500, 64) == 500
+    assert (plan(117_000, 1.0, ef=64).ef, plan(117_000, 1.0, k=100, ef=64).ef) == (64, 100)
+    assert plan(117_000, 1.0, ef=64).reason.endswith("; ef 64")
+    assert plan(117_000, 0.1).ef is None
 
 
 def test_rows_beyond_an_index_are_paid_for() -> None:

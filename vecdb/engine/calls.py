@@ -29,6 +29,7 @@ from vecdb.types import ColumnInfo, Scalar
 
 INCLUDES = ("payloads", "vectors")
 COUNT_MAX = 2**62
+RECALL_MIN = 0.5
 REAL = int | float | np.integer | np.floating
 
 
@@ -45,6 +46,7 @@ class Wish:
     min_score: float | None = None
     include: Sequence[str] | None = None
     threads: int | None = None
+    recall: float | None = None
 
 
 def view_of(engine: Engine, state: CollectionState) -> View:
@@ -85,6 +87,7 @@ def _request(
     queries, one = intake.check_queries(field, query)
     k = check_int("k", k, 1, K_MAX)
     offset = check_int("offset", wish.offset, 0, K_MAX)
+    exact, recall = _flag("exact", wish.exact), _recall(wish)
     ef = None if wish.ef is None else max(check_int("ef", wish.ef, 1, EF_MAX), k + offset)
     rescore = None if wish.rescore is None else check_int("rescore", wish.rescore, 1, K_MAX)
     threads = engine.kernels.threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
@@ -94,7 +97,7 @@ def _request(
             field,
             k,
             parse(where) if where is not None else None,
-            SearchOptions(ef, rescore, _flag("exact", wish.exact), threads),
+            SearchOptions(ef, rescore, exact, threads, recall),
             offset,
             _bound("max_distance", wish.max_distance),
             _bound("min_score", wish.min_score),
@@ -126,6 +129,21 @@ def _bound(name: str, value: Any) -> float | None:
     if math.isnan(number):
         raise InvalidInput(f"{name} must be a number that a float can hold, not {str(value)[:60]}")
     return number
+
+
+def _recall(wish: Wish) -> float | None:
+    value = wish.recall
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, REAL) or not RECALL_MIN <= value < 1:
+        raise InvalidInput(
+            f"recall must be a number from {RECALL_MIN} to below 1, not {str(value)[:60]}; exact=True finds everything"
+        )
+    if wish.exact:
+        raise InvalidInput("recall= allows for misses and exact=True for none: leave one of them out")
+    if wish.ef is not None:
+        raise InvalidInput("recall= picks the ef of a search: leave out either recall= or ef=")
+    return float(value)
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +41,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStats:
-    """`rows` include `deleted` ones until a merge; `dead` of them the catalog knows. `indexes` by field."""
+    """`rows` include `deleted` ones until a merge; `dead` of them the catalog knows. `indexes` by field.
+
+    curves   by field with a graph: the recall of its searches as measured, [[k, [[ef, recall], ...]], ...]
+    """
 
     name: str
     rows: int
@@ -49,6 +52,7 @@ class SegmentStats:
     dead: int
     bytes: int
     indexes: dict[str, list[str]]
+    curves: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,17 @@ def _segment_stats(engine: Engine, state: CollectionState, segment: Segment) -> 
         0 if dead is None else bitset.count(dead),
         storage.size_bytes,
         indexes,
+        _curves(segment, titles),
     )
+
+
+def _curves(segment: Segment, titles: Mapping[int, str]) -> dict[str, list[Any]]:
+    found = {}
+    for number, field in segment.fields.items():
+        for slot in (field.indexes or {}).values():
+            if slot.entry.parameters.get("curves"):
+                found[titles[number]] = slot.entry.parameters["curves"]
+    return found
 
 
 def database_stats(engine: Engine) -> DatabaseStats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class SearchOptions:
     rescore: int | None = None
     exact: bool = False
     threads: int = 1
+    recall: float | None = None  # picks the ef of a graph; whatever else may search finds more
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def make_plan(
     door: Door, segment: Segment, field: int, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
 ) -> Plan:
     """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
-    key = (field, node, door.field.matrix.rows, door.flat is None, door.graph is None, k, options.exact, options.ef)
+    found = door.field.matrix.rows, door.flat is None, door.graph is None
+    key = (field, node, *found, k, options.exact, options.ef, options.recall)
     plan = segment.plans.get(key)
     if plan is None:
         if len(segment.plans) >= PLANS_MAX:
@@ -81,7 +83,10 @@ def make_plan(
         rows, dim = door.field.matrix.rows, door.field.matrix.dim
         count = rows if allowed is None else allowed.count
         matching = Estimate(count, count)
-        plan = choose(matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=options.ef)
+        ef = options.ef
+        if ef is None and door.graph is not None:
+            ef = door.graph.effort(k, options.recall, count / max(1, rows))
+        plan = choose(matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0)
         segment.plans[key] = plan
     return plan
 
@@ -101,26 +106,26 @@ def search_segment(
     if plan.arm is Arm.NONE or field.matrix.rows == 0 or (allowed is not None and allowed.count == 0):
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
-    search = _arm(door, plan.arm, allowed, k, options, counters)
+    search = _arm(door, plan, allowed, k, options, counters)
     rows, distances = _spread(search, queries, options.threads, executor)
     if plan.arm is Arm.GRAPH:
-        rows, distances = _fill_short(door, allowed, k, options, counters, queries, rows, distances)
+        rows, distances = _fill_short(door, plan, allowed, k, options, counters, queries, rows, distances)
     if field.rows_of is not None:
         rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
     return rows, distances
 
 
 def _arm(
-    door: Door, arm: Arm, allowed: RowSet | None, k: int, options: SearchOptions, counters: I64 | None
+    door: Door, plan: Plan, allowed: RowSet | None, k: int, options: SearchOptions, counters: I64 | None
 ) -> Callable[[F32], Found]:
     matrix = door.field.matrix
-    if arm is Arm.EXACT or not door.compiled:
+    if plan.arm is Arm.EXACT or not door.compiled:
         bits, rows = _narrow(allowed, matrix.rows)
         return lambda queries: _exact(door, queries, k, bits, rows, counters)
     bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
     graph, flat = door.graph, door.flat
-    if arm is Arm.GRAPH and graph is not None:
-        return lambda queries: graph.search(queries, k, allow=bits, ef=options.ef, counters=counters)
+    if plan.arm is Arm.GRAPH and graph is not None:
+        return lambda queries: graph.search(queries, k, allow=bits, ef=plan.ef, counters=counters)
     if isinstance(flat, GrowingFlat):
         return lambda queries: flat.search(matrix, queries, k, allow=bits, rescore=options.rescore, counters=counters)
     assert flat is not None
@@ -167,6 +172,7 @@ def _spread(search: Callable[[F32], Found], queries: F32, threads: int, executor
 
 def _fill_short(
     door: Door,
+    plan: Plan,
     allowed: RowSet | None,
     k: int,
     options: SearchOptions,
@@ -179,7 +185,8 @@ def _fill_short(
     short = np.flatnonzero(rows[:, k - 1] < 0)
     if len(short) == 0:
         return rows, distances
-    arm = Arm.EXACT if door.flat is None else Arm.SCAN
-    again = _arm(door, arm, allowed, k, options, counters)(np.ascontiguousarray(queries[short]))
-    rows[short], distances[short] = again
+    again = replace(plan, arm=Arm.EXACT if door.flat is None else Arm.SCAN)
+    rows[short], distances[short] = _arm(door, again, allowed, k, options, counters)(
+        np.ascontiguousarray(queries[short])
+    )
     return rows, distances

@@ -62,10 +62,19 @@ class Index(Protocol):
         queries   float32 (q, dim), C-contiguous
         allow     bitset of the rows that may be returned, None for all
         rows      ascending rows to look at instead of all; scored with float32, so the result is exact
-        ef        candidates kept by a graph walk, at least k;  rescore  rows scored exactly per query
+        ef        candidates kept by a graph walk, at least k; None: `effort(k)`
+        rescore   rows scored exactly per query
         budget    distances after which a graph walk stops, counted in counters[ESCALATED]
 
         Missing results are row -1, distance inf.
+        """
+        ...
+
+    def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int | None:
+        """The ef of a walk that finds `recall` of the k nearest, as measured; None where ef means nothing.
+
+        recall   0.5 to 1; None: what the options say
+        share    of the rows, which `allow` lets pass
         """
         ...
 

@@ -122,6 +122,9 @@ class FlatIndex:
         pool = pool_size(self.bits, k, rescore or self.options.rescore, self.matrix.rows)
         return search_codes(self._inputs, self.bits, self._codes, self.matrix.rows, queries, k, pool, allow, counters)
 
+    def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> None:
+        """A scan has no ef: it finds nearly all whatever the recall asked for."""
+
     def arrays(self) -> dict[str, AnyArray]:
         return dict(zip(("codes", "add", "scale", "centre"), self._codes, strict=True))
 

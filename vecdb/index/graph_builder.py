@@ -189,6 +189,14 @@ def link_codes(graph: Graph, matrix: Matrix, progress: Progress | None) -> LinkC
     )
 
 
+def order_of(graph: Graph) -> I32:
+    """All nodes in order of their numbers, but the entry first, which must be there before the others."""
+    order = np.flatnonzero(graph.nodes()).astype(np.int32)
+    order[np.flatnonzero(order == graph.entry)] = order[0]
+    order[0] = graph.entry
+    return order
+
+
 def insert(
     graph: Graph,
     matrix: Matrix,
@@ -196,16 +204,16 @@ def insert(
     ef: int,
     threads: int,
     progress: Progress | None,
-    order: I32 | None = None,
+    order: I32,
+    held: int,
+    measure: Callable[[I32], None],
 ) -> None:
-    """Link the nodes order[first:] into the graph, all nodes once; by default in order of their numbers."""
+    """Link the nodes order[first:] into the graph, all nodes once, the entry first of all.
+
+    measure   called with the last `held` of them while only they are missing, unless there are none
+    """
     rows, m = matrix.rows, graph.upper.shape[1]
     everyone = np.arange(rows, dtype=np.int32)
-    if order is None:
-        order = np.flatnonzero(graph.nodes()).astype(np.int32)
-        if first == 0:  # the entry must be there before the others
-            order[np.flatnonzero(order == graph.entry)] = order[0]
-            order[0] = graph.entry
     by = link_codes(graph, matrix, progress)
     space = (by.codes, by.bias, by.extra, by.offsets)
     first_upper = graph.first_upper()
@@ -229,11 +237,14 @@ def insert(
 
     followers = rows - len(order)  # done by having been found
 
-    def told(done: int, total: int) -> None:
+    def told(done: int, _: int) -> None:
         if progress is not None:
-            progress(done + followers, total + followers)
+            progress(done + followers, rows)
 
-    take_turns(work, first, len(order), threads, counter, told)
+    take_turns(work, first, len(order) - held, threads, counter, told)
+    if held:
+        measure(order[-held:])
+        take_turns(work, len(order) - held, len(order), threads, counter, told)
     reach(graph)
 
 

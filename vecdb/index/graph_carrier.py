@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from vecdb.index import graph_builder
 from vecdb.index.base import NO_NORMS, NO_ROWS, frozen
+from vecdb.index.calibration import hold_out
 from vecdb.index.code_quality import Codes
 from vecdb.index.graph_builder import Graph, LinkCodes
 from vecdb.kernels.graph_build import mark_reached
@@ -32,11 +34,13 @@ def carry_graph(
     seed: int,
     threads: int,
     progress: Progress | None,
+    measure: Callable[[Graph, I32], None],
 ) -> Graph | None:
     """The graph `old` over `before`, as one over `after`; None when too few rows stay to be worth it.
 
     new_rows   int32: the row in `after` of each row of `before`, -1 for one that is gone; no row twice. A row that is
                gone hands its place in the graph to a new one with the same vector
+    measure    called with the new graph while only those nodes are missing that calibration.hold_out picked
     """
     old_nodes = np.flatnonzero(old.nodes())
     nodes = with_successors(before, after, new_rows, old_nodes)
@@ -59,7 +63,10 @@ def carry_graph(
     order = np.concatenate([np.flatnonzero(strong), others[again], others[~again]])
     first = int(strong.sum())
     if first < len(order):
-        graph_builder.insert(graph, after, first, ef, threads, progress, order.astype(np.int32))
+        order, missing = hold_out(order.astype(np.int32), len(order) - int((~again).sum()))
+        graph_builder.insert(
+            graph, after, first, ef, threads, progress, order, missing, lambda nodes: measure(graph, nodes)
+        )
     return graph
 
 

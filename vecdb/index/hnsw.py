@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from vecdb.index import graph_builder
+from vecdb.index import calibration, graph_builder
 from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.calibration import Curve, Curves
 from vecdb.index.code_quality import BITS, Codes, choose_codes
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
@@ -18,7 +20,7 @@ from vecdb.kernels.graph import NO_LIMIT
 from vecdb.kernels.graph_search import search_graph
 from vecdb.kernels.quantize import centre_of
 from vecdb.kernels.row_codes import record_bytes
-from vecdb.options import HNSW
+from vecdb.options import EF_MAX, HNSW
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 QUANTISER = "rabitq-records-v1"
@@ -60,8 +62,8 @@ class HnswIndex:
 
     kind: ClassVar[str] = "hnsw"
 
-    def __init__(self, matrix: Matrix, options: HNSW, graph: Graph, seed: int) -> None:
-        self.matrix, self.options, self.graph, self.seed = matrix, options, graph, seed
+    def __init__(self, matrix: Matrix, options: HNSW, graph: Graph, seed: int, curves: Curves) -> None:
+        self.matrix, self.options, self.graph, self.seed, self.curves = matrix, options, graph, seed, curves
         self._inputs = kernel_inputs(matrix)
         self._fixed: WalkInputs = (
             *self._inputs[:2],
@@ -99,22 +101,51 @@ class HnswIndex:
         levels = graph_builder.draw_levels(0, matrix.rows, options.m, seed) * graph_builder.nodes_of(twins)
         codes = choose_codes(matrix, centre, options.bits)
         graph = graph_builder.empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, codes)
+        curves: dict[int, Curve] = {}
+
+        def measure(nodes: I32) -> None:
+            curves.update(cls._measured(matrix, options, graph, nodes, threads, progress))
+
         if matrix.rows:
             graph_builder.encode(graph, matrix, 0, progress)
-            graph_builder.insert(graph, matrix, 0, options.ef_construction, max(1, threads), progress)
-        return cls(matrix, options, graph, seed)
+            order, held = calibration.hold_out(graph_builder.order_of(graph), 1)
+            graph_builder.insert(
+                graph, matrix, 0, options.ef_construction, max(1, threads), progress, order, held, measure
+            )
+        return cls(matrix, options, graph, seed, curves)
 
     def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
         options, seed = self.options, self.seed + 1  # other levels than those of the rows that were new last time
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
         codes = choose_codes(matrix, centre, options.bits)
+        curves: dict[int, Curve] = {}
+
+        def measure(graph: Graph, nodes: I32) -> None:
+            curves.update(self._measured(matrix, options, graph, nodes, threads, progress))
+
         graph = carry_graph(
             self.graph, self.matrix, matrix, new_rows, centre, codes, options.ef_construction, seed, max(1, threads),
-            progress,
+            progress, measure,
         )  # fmt: skip
         if graph is None:
             return type(self).build(matrix, options, seed=seed, threads=threads, progress=progress)
-        return type(self)(matrix, options, graph, seed)
+        return type(self)(matrix, options, graph, seed, curves or self.curves)
+
+    @classmethod
+    def _measured(
+        cls, matrix: Matrix, options: HNSW, graph: Graph, held: I32, threads: int, progress: Progress | None
+    ) -> dict[int, Curve]:
+        """The curves of a graph that holds all nodes but `held`."""
+        part = cls(matrix, options, graph, 0, {})
+
+        def tick() -> None:
+            if progress is not None:
+                progress(matrix.rows - len(held), matrix.rows)
+
+        def walk(queries: F32, k: int, ef: int) -> F32:
+            return part.search(queries, k, ef=ef)[1]
+
+        return calibration.measure(matrix, graph.twins, held, walk, max(1, threads), tick)
 
     def search(
         self,
@@ -131,7 +162,7 @@ class HnswIndex:
         if rows is not None or self.matrix.rows == 0:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
         found, distances = result_arrays(queries, k)
-        width = max(ef or self.options.ef, k)
+        width = max(ef or self.effort(k), k)
         scored = max(rescore or self._rescored(k, width), k)
         kept = max(width, scored, k * KEPT[self.graph.bits] // 2)
         visited = self._take(len(queries))
@@ -154,6 +185,14 @@ class HnswIndex:
         finally:
             self._visited.append(visited)
         return found, distances
+
+    def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int:
+        """The k nearest of a share of the rows are among the k / share nearest of all: a walk has to find these."""
+        if recall is None and self.options.ef:
+            return max(self.options.ef, k)
+        deep = min(math.ceil(k / max(share, 1e-6)), max(k, EF_MAX))
+        ef = calibration.effort(self.curves, deep, recall or calibration.DEFAULT_RECALL)
+        return ef if recall is not None else max(ef, calibration.DEFAULT_EF_MIN)
 
     def _rescored(self, k: int, ef: int) -> int:
         """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""
@@ -181,6 +220,7 @@ class HnswIndex:
             "sure": self.graph.codes.sure,
             "entry": self.graph.entry,
             "seed": self.seed,
+            "curves": calibration.to_lists(self.curves),
         }
 
     @classmethod
@@ -206,7 +246,8 @@ class HnswIndex:
             expect(arrays, "centre", np.float32, (matrix.dim,)),
             entry,
         )
-        return cls(matrix, options, graph, int(parameters.get("seed", 0)))
+        curves = calibration.from_lists(parameters.get("curves"))
+        return cls(matrix, options, graph, int(parameters.get("seed", 0)), curves)
 
     def check(self) -> None:
         """Ids, row ends, levels and the entry; ValueError says what is damaged."""

@@ -29,13 +29,14 @@ def choose(
     k: int,
     *,
     exact: bool = False,
-    ef: int | None = None,
+    ef: int = 0,
 ) -> Plan:
     """The plan for one segment.
 
     estimate   bounds on the rows that match the filter, deleted ones included (all rows without a filter)
     traits     the indexes of the segment; none means that there is nothing but float32 vectors
     rows       rows with a vector, `deleted` of them deleted
+    ef         of a walk, which is at least k wide
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
@@ -45,12 +46,13 @@ def choose(
     if only:
         return Plan(Arm.EXACT, only, rows, matching, costs)
     arm = min(costs, key=lambda name: (costs[name], name != Arm.EXACT))
-    return Plan(Arm(arm), _reason(matching, rows, costs, arm), rows, matching, costs)
+    reason = _reason(matching, rows, costs, arm)
+    if arm != Arm.GRAPH:
+        return Plan(Arm(arm), reason, rows, matching, costs)
+    return Plan(Arm.GRAPH, f"{reason}; ef {max(k, ef):,}", rows, matching, costs, max(k, ef))
 
 
-def _costs(
-    matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int | None
-) -> dict[str, float]:
+def _costs(matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int) -> dict[str, float]:
     """Sound arm -> predicted microseconds, the rows that an index does not hold yet scored exactly."""
     share = expected(matching) / max(1, rows)
     costs = {Arm.EXACT.value: cost.exact_us(expected(matching), dim)}
@@ -59,7 +61,7 @@ def _costs(
         if index.rows and index.masked:
             _keep_least(costs, Arm.SCAN, rest + cost.scan_us(index, share, k))
         if index.rows and index.graph and share >= GRAPH_SHARE_MIN:
-            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, share, k, ef))
+            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, k, ef))
     return costs
 
 

@@ -28,7 +28,6 @@ GRAPH_DISTANCES_PER_HOP = 18
 GRAPH_EXTRA_HOPS = 2
 GRAPH_NS_PER_DISTANCE = 20.0
 GRAPH_NS_PER_DIM = 40 / 384
-GRAPH_EF = 128
 
 
 def exact_us(matching: float, dim: int) -> float:
@@ -44,13 +43,8 @@ def scan_us(traits: Traits, share: float, k: int) -> float:
     return SCAN_FIXED_US + scanned * per_row / 1e3 + rescored * traits.dim * EXACT_NS_PER_DIM / 1e3
 
 
-def graph_us(traits: Traits, share: float, k: int, ef: int | None) -> float:
-    """Walk the graph until `ef` allowed rows are collected, at most all rows."""
-    hops = candidates(k, ef) / max(share, 1e-9) + GRAPH_EXTRA_HOPS
+def graph_us(traits: Traits, k: int, ef: int) -> float:
+    """Walk the graph until the best `ef` nodes are expanded, allowed or not, at most all rows."""
+    hops = max(k, ef) + GRAPH_EXTRA_HOPS
     distances = min(hops * GRAPH_DISTANCES_PER_HOP, traits.rows)
     return GRAPH_FIXED_US + distances * (GRAPH_NS_PER_DISTANCE + traits.dim * GRAPH_NS_PER_DIM) / 1e3
-
-
-def candidates(k: int, ef: int | None) -> int:
-    """The ef of a walk: what was given, else the default, never below k."""
-    return max(k, GRAPH_EF if ef is None else ef)
