@@ -144,7 +144,7 @@ def test_a_damaged_graph_is_walked_within_its_arrays(level):
     pool[0] = graph.node_key(np.float32(0), 4)
     graph.walk(
         2, records, factors, NO_FLOATS, np.float32(0), frozen(links), first_upper, level, query, unit, shift, 20, 24,
-        frozen(np.empty(0, np.uint64)), NONE, graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool,
+        15, 20, frozen(np.empty(0, np.uint64)), NONE, graph.NO_LIMIT, np.zeros(50, np.int32), np.int32(1), pool,
         np.empty(0, np.int64), np.empty(18, np.int32), np.empty(9, np.int64),
     )  # fmt: skip
     met = pool[:20][pool[:20] != graph.NO_NODE]

@@ -114,11 +114,11 @@ def stands_for_allowed(allow: AnyArray, twins: AnyArray, node: np.int64) -> bool
 
 
 @inlined
-def collect_found(allow: AnyArray, twins: AnyArray, keys: AnyArray, count: int, found: AnyArray, blocks: int) -> None:
+def collect_found(allow: AnyArray, twins: AnyArray, keys: AnyArray, count: int, found: AnyArray) -> None:
     """Put the nodes of keys[:count] that stand for an allowed row into the sorted pool `found`."""
     for j in range(count):
-        if keys[j] < found[POOL_BLOCK * blocks - 1] and stands_for_allowed(allow, twins, node_row(keys[j])):
-            insert_sorted(found, np.intp(blocks), keys[j])
+        if keys[j] < found[found.shape[0] - 1] and stands_for_allowed(allow, twins, node_row(keys[j])):
+            insert_sorted(found, np.intp(pool_blocks(found.shape[0])), keys[j])
 
 
 @inlined
@@ -154,6 +154,8 @@ def walk(
     shift: np.float32,
     ef: int,
     kept: int,
+    watched: int,
+    patience: int,
     allow: AnyArray,
     twins: AnyArray,
     limit: np.int64,
@@ -169,6 +171,7 @@ def walk(
     A hop is scored after the next one has been chosen and its records asked for.
 
     kept    places of the pool, at least ef: coarse estimates put some of the best beyond the first k
+    watched, patience   the walk ends after more than `patience` hops that brought nothing before place `watched`
     extra   float32 (n,), or empty: weight * extra[row] comes off the estimate of a row
     links   of `level`: row r of level 0 is node r; of a higher level, first_upper[node] + level - 1
     pool    int64, whole blocks, NO_NODE from place 1 on;  found  whole blocks of NO_NODE that receive the nearest
@@ -176,21 +179,17 @@ def walk(
     limit   distances after which the walk stops
     fresh   int32 (2 * links a row + 2,);  keys  int64 (links a row + 1,)
     """
-    lines, filtered, found_blocks = (
-        query.shape[0] // (LINE * (8 // bits)),
-        allow.shape[0] > 0,
-        pool_blocks(found.shape[0]),
-    )
+    lines, filtered = query.shape[0] // (LINE * (8 // bits)), allow.shape[0] > 0
     if filtered and stands_for_allowed(allow, twins, node_row(pool[0])):
         found[0] = pool[0]
-    cursor, hops, distances = 0, 0, 1
+    cursor, hops, distances, idle = 0, 0, 1, 0
     first, end, half = 0, 0, links.shape[1] + 1
     while True:
         while cursor < ef and pool[cursor] & EXPANDED:
             cursor += 1
         next_first = half - first  # the halves of `fresh` take turns
         next_end = next_first
-        if cursor < ef and distances < limit:
+        if cursor < ef and distances < limit and idle <= patience:
             at = node_row(pool[cursor])
             pool[cursor] |= EXPANDED
             cursor += 1
@@ -212,7 +211,8 @@ def walk(
         )  # fmt: skip
         distances += end - first
         if filtered:
-            collect_found(allow, twins, keys, count, found, found_blocks)
+            collect_found(allow, twins, keys, count, found)
+        idle = 0 if lowest < pool[watched] else idle + 1
         insert_all(pool, kept, keys, count)
         while cursor > 0 and pool[cursor - 1] >= lowest:
             cursor -= 1

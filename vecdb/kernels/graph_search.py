@@ -113,7 +113,7 @@ def search_graph(
         stamps[node_row(pool[0])] = np.int32(epoch)
         hops, distances = walk(
             bits, records, factors, no_extra, np.float32(0.0), links, first_upper, 0, query, unit, shift, ef, kept,
-            allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            0, ef, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
         )  # fmt: skip
         best, count = found if filtered else pool, 0
         while count < kept and best[count] != NO_NODE:
