@@ -99,6 +99,7 @@ def search_graph(
     fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(kept, width) + 1, np.int64)
     moved, levels, members = np.empty(dim, np.float32), np.empty(dim, np.int8), np.empty(k, np.int64)
     query, fine_query = np.zeros(query_bytes(bits, dim), np.int8), np.zeros(query_bytes(fine_bits, dim), np.int8)
+    ground = np.int64(0)  # a bare 0 would be a type of its own, and compile the walk once more
     asked = np.intp((vectors.itemsize * dim + LINE - 1) // LINE)
     for i in range(queries.shape[0]):
         centre_query(metric, queries, i, centre, moved)
@@ -107,13 +108,13 @@ def search_graph(
         pool[:] = NO_NODE
         found[:] = NO_NODE
         pool[0] = descend(
-            bits, records, factors, no_extra, np.float32(0.0), upper, first_upper, entry, top, 0, query, unit, shift,
-            fresh, keys,
+            bits, records, factors, no_extra, np.float32(0.0), upper, first_upper, entry, top, ground, query, unit,
+            shift, fresh, keys,
         )  # fmt: skip
         stamps[node_row(pool[0])] = np.int32(epoch)
         hops, distances = walk(
-            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, 0, query, unit, shift, ef, kept,
-            0, ef, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, ef, kept,
+            ground, ef, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
         )  # fmt: skip
         best, count = found if filtered else pool, 0
         while count < kept and best[count] != NO_NODE:

@@ -82,12 +82,12 @@ def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) ->
     unit, total = quantise(moved, dim, levels)
     slots, width = 8 // bits, tail_width(bits, dim)
     first = (code_lines(bits, dim) - 1) * LINE * slots
-    out[:first] = levels[:first]
+    for j in range(first):
+        out[j] = levels[j]
     for slot in range(slots):
-        start = first + slot * width
-        end = min(start + width, dim)
-        if end > start:
-            out[first + slot * LINE : first + slot * LINE + end - start] = levels[start:end]
+        start, place = first + slot * width, first + slot * LINE
+        for j in range(min(width, dim - start)):
+            out[place + j] = levels[start + j]
     half = np.float32((1 << bits) - 1) * np.float32(0.5)
     return unit, -unit * half * np.float32(total)
 
