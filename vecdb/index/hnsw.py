@@ -26,6 +26,7 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 QUANTISER = "rabitq-records-v1"
 EPOCH_LIMIT = (1 << 31) - 1
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
+EFFORTS_MAX = 1024  # readings of the curves that are kept
 FEW_DIMS = 32  # a vector is two cache lines at most
 # By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
 # FINE_BITS by then.
@@ -82,6 +83,7 @@ class HnswIndex:
             graph.entry,
             graph.top,
         )
+        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of the curves
         self._visited: deque[Visited] = deque()  # one per concurrent search, kept for the next
 
     @property
@@ -191,7 +193,11 @@ class HnswIndex:
         if recall is None and self.options.ef:
             return max(self.options.ef, k)
         deep = min(math.ceil(k / max(share, 1e-6)), max(k, EF_MAX))
-        ef = calibration.effort(self.curves, deep, recall or calibration.DEFAULT_RECALL)
+        ef = self._efforts.get((deep, recall))
+        if ef is None:
+            ef = calibration.effort(self.curves, deep, recall or calibration.DEFAULT_RECALL)
+            if len(self._efforts) < EFFORTS_MAX:
+                self._efforts[deep, recall] = ef
         return ef if recall is not None else max(ef, calibration.DEFAULT_EF_MIN)
 
     def _rescored(self, k: int, ef: int) -> int:
