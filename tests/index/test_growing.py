@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
+from vecdb.index.flat import FlatIndex, chunks
 from vecdb.index.growing import FIRST_ROWS, GrowingFlat
 from vecdb.kernels import bitset
+from vecdb.kernels.blocks import BLOCK
+from vecdb.options import Flat
 from vecdb.types import Matrix, Metric
 
 K = 10
@@ -93,3 +97,19 @@ def test_searches_while_rows_are_coded():
         reader.join()
     assert not problems
     assert growing.coded_rows == CAPACITY
+
+
+@pytest.mark.parametrize(("first", "last", "dim"), [(0, 70_000, 384), (5, 100_000, 384), (7, 9, 8), (3, 99, 70_000)])
+def test_rows_are_cut_between_blocks(first, last, dim):
+    cuts = chunks(first, last, dim)
+    assert (cuts[0][0], cuts[-1][1]) == (first, last)
+    assert all(left[1] == right[0] and left[1] % BLOCK == 0 for left, right in pairwise(cuts))
+    assert chunks(first, first, dim) == []
+
+
+def test_threads_write_the_same_codes():
+    matrix = matrix_of(oracles.clustered(3000, 3000), Metric.L2)
+    assert len(chunks(0, 3000, 3000)) > 2
+    one, two = (FlatIndex.build(matrix, Flat(), threads=threads).arrays() for threads in (1, 3))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, two[name])

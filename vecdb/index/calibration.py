@@ -85,7 +85,7 @@ def measure(
 
     tick   called between searches; may raise to stop
     """
-    allow, scan = _without(twins, held), FlatIndex.build(matrix, Flat())
+    allow, scan = _without(twins, held), FlatIndex.build(matrix, Flat(), threads=threads)
     queries = matrix.vectors[held].astype(np.float32)
     with ThreadPoolExecutor(threads, thread_name_prefix="vecdb-build") as pool:
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -47,9 +49,10 @@ def pool_size(bits: int, k: int, rescore: int, rows: int) -> int:
 
 
 def chunks(first: int, last: int, dim: int) -> list[tuple[int, int]]:
-    """first..last cut for encoding, so that progress is called often enough."""
-    step = max(BLOCK, CHUNK_VALUES // dim)
-    return [(start, min(start + step, last)) for start in range(first, last, step)]
+    """first..last cut for encoding, so that progress is called often enough; no two of them write the same block."""
+    step = max(1, CHUNK_VALUES // (dim * BLOCK)) * BLOCK
+    bounds = [first, *range(first - first % BLOCK + step, last, step), last]
+    return list(pairwise(bounds)) if first < last else []
 
 
 class Codes:
@@ -98,7 +101,7 @@ class FlatIndex:
         centre = centre_of(matrix.metric, matrix.vectors, matrix.inverse_norms)
         codes = Codes(bits, matrix.rows if bits != FLOAT_BITS else 0, matrix.dim, centre)
         if bits != FLOAT_BITS:
-            _encode(codes, matrix, 0, progress)
+            _encode(codes, matrix, max(1, threads), progress)
         return cls(matrix, options, codes.views())
 
     def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
@@ -156,11 +159,15 @@ class FlatIndex:
                 raise ValueError(f"array {name!r} holds a value that is not a number")
 
 
-def _encode(codes: Codes, matrix: Matrix, first: int, progress: Progress | None) -> None:
-    for start, end in chunks(first, matrix.rows, matrix.dim):
-        if progress is not None:
-            progress(start, matrix.rows)
-        codes.encode(matrix, start, end)
+def _encode(codes: Codes, matrix: Matrix, threads: int, progress: Progress | None) -> None:
+    parts = chunks(0, matrix.rows, matrix.dim)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-build")
+    try:
+        for (start, _), _ in zip(parts, pool.map(lambda part: codes.encode(matrix, *part), parts), strict=True):
+            if progress is not None:
+                progress(start, matrix.rows)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if progress is not None:
         progress(matrix.rows, matrix.rows)
 

@@ -21,8 +21,9 @@ SCAN_BLOCK_ROWS = 32
 # Rows scored again with float32 for recall 1.0 in the same measurements.
 SCAN_RESCORED = {32: 0, 8: 30, 4: 50, 2: 200, 1: 500}
 
-# Graph walk: two hops more than ef, each scoring some 12 fresh neighbours. At 2, 4 and 8 bits 0.27 to 0.37 us a hop of
-# 384 dimensions and 0.23 of 96; a row scored exactly, out of the cache, 0.3 and 0.1 us. A fifth more than k are.
+# Graph walk, over 30k and 61k rows: two hops more than ef, each scoring some 12 fresh neighbours. At 2, 4 and 8 bits
+# 0.27 to 0.37 us a hop of 384 dimensions and 0.23 of 96; a row scored exactly, out of the cache, 0.3 and 0.1 us. A
+# fifth more than k are.
 GRAPH_FIXED_US = 12.0
 GRAPH_EXTRA_HOPS = 2
 GRAPH_US_PER_HOP = 0.25
