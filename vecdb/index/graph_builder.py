@@ -22,6 +22,7 @@ from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Metric, Progre
 FINE_BITS = 4
 LINE = 64  # bytes: codes and links start on a cache line
 TURN_SECONDS = 0.04  # between two calls of progress
+ALONE = 1024  # first rows that one thread inserts: threads do not see what the others are inserting
 FIRST_TURN = 64  # rows inserted before the speed is known
 LEVEL_MAX = 24
 REACH_ROUNDS = 8  # one is enough unless every list of links is full
@@ -272,7 +273,8 @@ def take_turns(
                 progress(done, rows)
             limit = min(done + turn, rows)
             counter[0], started = done, time.perf_counter()
-            for future in [pool.submit(work, thread, limit) for thread in range(threads)]:
+            together = threads if done >= ALONE else 1
+            for future in [pool.submit(work, thread, limit) for thread in range(together)]:
                 future.result()
             seconds = time.perf_counter() - started
             turn = max(FIRST_TURN, min(4 * turn, int((limit - done) * TURN_SECONDS / max(seconds, 1e-6))))
