@@ -30,7 +30,7 @@ EFFORTS_MAX = 1024  # readings of the curves that are kept
 FEW_DIMS = 32  # a vector is two cache lines at most
 # By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
 # FINE_BITS by then.
-RESCORED = {2: (5, 0.2), 4: (20, 0.5), 8: (5, 0.2)}
+RESCORED = {2: (5, 0.2), 4: (30, 0.5), 8: (5, 0.2)}
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
 
