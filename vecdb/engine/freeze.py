@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from vecdb.engine.apply import publish
+from vecdb.engine.interrupts import held_interrupts
 from vecdb.engine.state import Engine, Frozen
 
 
 def freeze(engine: Engine) -> bool:
     """Freezes every growing segment at the last batch. False if the catalog covers that. Held: sync_lock, append_lock.
 
-    There may be no growing segment and yet a log to retire: that of a collection that was dropped.
+    There may be no growing segment and yet a log to retire: that of a collection that was dropped. Ctrl-C waits: a new
+    log file that this process does not know of would stand in the way of the batches that it writes next.
     """
+    with held_interrupts():
+        return _freeze(engine)
+
+
+def _freeze(engine: Engine) -> bool:
     growing = {n: state.growing for n, state in engine.collections.items() if state.growing is not None}
     covered = engine.frozen[-1].lsn if engine.frozen else engine.state.applied_lsn
     if engine.last_lsn == covered:

@@ -5,6 +5,7 @@ What was replayed may have been read from a page cache that the disk never got. 
 
 from __future__ import annotations
 
+from vecdb.engine.interrupts import held_interrupts
 from vecdb.engine.state import Engine
 from vecdb.files.disk import Bytes
 from vecdb.storage.wal_scan import scan
@@ -13,7 +14,12 @@ FILES_MAX = 32  # every opening that writes starts a file; so many that no check
 
 
 def settle_doubtful_log(engine: Engine) -> None:
-    """Gives the log a file that may be written to. Held: append_lock."""
+    """Gives the log a file that may be written to. Held: append_lock. Ctrl-C waits, as in `freeze`."""
+    with held_interrupts():
+        _settle(engine)
+
+
+def _settle(engine: Engine) -> None:
     wal = engine.wal
     assert wal is not None
     if wal.handle is not None:
