@@ -155,7 +155,7 @@ def walk(
     ef: int,
     kept: int,
     watched: Integer,
-    patience: int,
+    patience: Integer,
     allow: AnyArray,
     twins: AnyArray,
     limit: np.int64,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import score_rows, write_results
-from vecdb.kernels.graph import NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
+from vecdb.kernels.graph import NO_LIMIT, NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
 from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.quantize import centre_query
@@ -114,7 +114,7 @@ def search_graph(
         stamps[node_row(pool[0])] = np.int32(epoch)
         hops, distances = walk(
             bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, ef, kept,
-            ground, ef, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            ground, NO_LIMIT, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
         )  # fmt: skip
         best, count = found if filtered else pool, 0
         while count < kept and best[count] != NO_NODE:
