@@ -174,6 +174,7 @@ class Traits:
     code_bits         bits per dimension of the codes that a search reads
     masked            searches with a bitset at a bounded cost (a scan)
     graph             walks a graph, so that a sparse bitset costs more, not less
+    lists             lists of an inverted file, of which a search scans some; 0 for another kind
     """
 
     kind: str
@@ -182,6 +183,7 @@ class Traits:
     code_bits: int
     masked: bool
     graph: bool
+    lists: int = 0
 
 
 class Arm(enum.StrEnum):
@@ -190,6 +192,7 @@ class Arm(enum.StrEnum):
     EXACT = "exact"  # score every allowed row with float32
     SCAN = "scan"  # scan compressed codes under a bitset, rescore the best
     GRAPH = "graph"  # walk the graph, collect allowed rows only
+    LISTS = "lists"  # scan the nearest lists of an inverted file under a bitset, rescore the best
     NONE = "none"  # no row can match
 
 
@@ -203,3 +206,4 @@ class Plan:
     matching: Estimate
     costs: Mapping[str, float] = field(default_factory=dict)  # arm -> predicted microseconds
     ef: int | None = None  # of a walk
+    nprobe: int | None = None  # lists to scan

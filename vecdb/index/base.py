@@ -53,6 +53,7 @@ class Index(Protocol):
         allow: U64 | None = None,
         rows: I32 | None = None,
         ef: int | None = None,
+        nprobe: int | None = None,
         rescore: int | None = None,
         budget: int | None = None,
         counters: I64 | None = None,
@@ -63,6 +64,7 @@ class Index(Protocol):
         allow     bitset of the rows that may be returned, None for all
         rows      ascending rows to look at instead of all; scored with float32, so the result is exact
         ef        candidates kept by a graph walk, at least k; None: `effort(k)`
+        nprobe    lists of an inverted file to scan; None: `effort(k)`
         rescore   rows scored exactly per query
         budget    distances after which a graph walk stops, counted in counters[ESCALATED]
 
@@ -71,7 +73,7 @@ class Index(Protocol):
         ...
 
     def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int | None:
-        """The ef of a walk that finds `recall` of the k nearest, as measured; None where ef means nothing.
+        """The ef of a walk, or the lists to scan, that find `recall` of the k nearest, as measured; None for a scan.
 
         recall   0.5 to 1; None: what the options say
         share    of the rows, which `allow` lets pass

@@ -157,6 +157,7 @@ class HnswIndex:
         allow: U64 | None = None,
         rows: I32 | None = None,
         ef: int | None = None,
+        nprobe: int | None = None,
         rescore: int | None = None,
         budget: int | None = None,
         counters: I64 | None = None,
