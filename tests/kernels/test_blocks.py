@@ -37,7 +37,7 @@ def first_bit(word):
     return lowest_bit(word)
 
 
-@pytest.mark.parametrize("bits", [2, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("dim", DIMS)
 def test_products_of_a_block(bits, dim):
     rng = np.random.default_rng(dim)

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 
 from vecdb.kernels import emit
-from vecdb.kernels.emit import BYTES, FLOATS, I16, I32, I64, SUMS, WORDS
+from vecdb.kernels.emit import BYTES, FLOATS, I16, I32, I64, SUMS
 from vecdb.kernels.jit import HAS_VNNI, inlined
 from vecdb.types import AnyArray
 
@@ -34,12 +34,9 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
         out[:BLOCK] = (levels.astype(np.int32) * pieces).sum((0, 1, 3))
 
     def level(builder: Any, values: Any, slot: int) -> Any:
-        if bits == 8:
-            return values
-        if slot:
-            moved = builder.lshr(builder.bitcast(values, WORDS), emit.constant(WORDS, slot * bits))
-            values = builder.bitcast(moved, BYTES)
-        return builder.and_(values, emit.constant(BYTES, (1 << bits) - 1))
+        """Levels are masked where they stand in their byte: 2^(bits * slot) times too large, as their sum will be."""
+        mask = ((1 << bits) - 1) << (bits * slot)
+        return values if bits == 8 else builder.and_(values, emit.constant(BYTES, mask - 256 if mask > 127 else mask))
 
     def add_group(builder: Any, totals: list[Any], group: Any, piece: Any) -> None:
         halves = [emit.load(builder, emit.forward(builder, group, 64 * h), BYTES) for h in range(2)]
@@ -65,7 +62,8 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
             for h in range(2):
                 value = builder.load(totals[h])
                 for slot in range(1, slots):
-                    value = builder.add(value, builder.load(totals[2 * slot + h]))
+                    moved = builder.ashr(builder.load(totals[2 * slot + h]), emit.constant(SUMS, bits * slot))
+                    value = builder.add(value, moved)  # exact: the sum is a multiple
                 emit.store(builder, value, emit.forward(builder, result, 64 * h))
             return context.get_dummy_value()
 
@@ -74,7 +72,7 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
     return dot_block
 
 
-dot_block_2, dot_block_8 = (_make_dot_block(bits, HAS_VNNI) for bits in (2, 8))
+dot_block_1, dot_block_2, dot_block_4, dot_block_8 = (_make_dot_block(bits, HAS_VNNI) for bits in (1, 2, 4, 8))
 
 
 @inlined
@@ -83,6 +81,10 @@ def dot_block(bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, gro
     # One predictable branch per block: a factory with one kernel per width could not be cached.
     if bits == 2:
         dot_block_2(codes, np.intp(byte_offset), query, np.intp(groups), out)
+    elif bits == 4:
+        dot_block_4(codes, np.intp(byte_offset), query, np.intp(groups), out)
+    elif bits == 1:
+        dot_block_1(codes, np.intp(byte_offset), query, np.intp(groups), out)
     else:
         dot_block_8(codes, np.intp(byte_offset), query, np.intp(groups), out)
 
