@@ -20,13 +20,14 @@ from vecdb.errors import (
 )
 from vecdb.filter.expression import F
 from vecdb.index.warm import warm_up
-from vecdb.options import HNSW, Flat, VectorField
+from vecdb.options import HNSW, IVF, Flat, VectorField
 from vecdb.results import Hit, Hits, Record, Records
 
 __version__ = "0.1.0"
 
 __all__ = [
     "HNSW",
+    "IVF",
     "REMOVE",
     "AlreadyExists",
     "Closed",

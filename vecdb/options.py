@@ -13,6 +13,7 @@ from vecdb.types import METRIC_NAMES, VECTOR_DTYPES, Metric
 DIM_MAX = 65_535
 K_MAX = 10_000
 EF_MAX = 65_536
+LISTS_MAX = 65_536
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
@@ -76,8 +77,34 @@ class HNSW:
             raise InvalidInput(f"HNSW(bits=) must be 0, 2, 4 or 8, not {self.bits!r}")
 
 
-IndexOptions = Flat | HNSW
-KINDS: dict[str, type[Flat] | type[HNSW]] = {"flat": Flat, "hnsw": HNSW}
+@dataclass(frozen=True, slots=True)
+class IVF:
+    """Lists of near vectors: a search scans compressed codes of the nearest lists and rescores the best with float32.
+
+    nlist     lists; 0: one for 256 vectors. Small segments, below 4,096 vectors, are scanned whole
+    bits      1, 2, 4 or 8 bits a dimension for the scan
+    nprobe    lists scanned by a search that gives neither `nprobe` nor `recall`; 0: as many as found 99 % of the k
+              nearest for stored rows when the index was built
+    rescore   rows rescored with float32 per query; 0: as few as lost nothing then
+    """
+
+    kind: ClassVar[str] = "ivf"
+    nlist: int = 0
+    bits: int = 2
+    nprobe: int = 0
+    rescore: int = 0
+
+    def __post_init__(self) -> None:
+        _set_int(self, "nlist", 0, LISTS_MAX)
+        _set_int(self, "bits", 1, 8)
+        if self.bits not in (1, 2, 4, 8):
+            raise InvalidInput(f"IVF(bits=) must be 1, 2, 4 or 8, not {self.bits!r}")
+        _set_int(self, "nprobe", 0, LISTS_MAX)
+        _set_int(self, "rescore", 0, K_MAX)
+
+
+IndexOptions = Flat | HNSW | IVF
+KINDS: dict[str, type[Flat] | type[HNSW] | type[IVF]] = {"flat": Flat, "hnsw": HNSW, "ivf": IVF}
 
 
 def index_to_dict(options: IndexOptions) -> dict[str, Any]:
@@ -91,14 +118,14 @@ def index_from_dict(values: dict[str, Any]) -> IndexOptions:
 
 def parse_index(index: Any) -> IndexOptions | None:
     """The user's `index=`: an option value, a kind's name, or "auto" (None: chosen by size at every seal and merge)."""
-    if isinstance(index, Flat | HNSW):
+    if isinstance(index, Flat | HNSW | IVF):
         return index
     if index == "auto":
         return None
     if isinstance(index, str) and index.lower() in KINDS:
         return KINDS[index.lower()]()
     names = ", ".join(f'"{name}"' for name in ("auto", *KINDS))
-    raise InvalidInput(f"index must be {names}, vecdb.Flat(...) or vecdb.HNSW(...), not {index!r}")
+    raise InvalidInput(f"index must be {names}, vecdb.Flat(...), vecdb.HNSW(...) or vecdb.IVF(...), not {index!r}")
 
 
 def parse_metric(metric: Any) -> Metric:
@@ -119,7 +146,7 @@ class VectorField:
 
     dim      dimensions, or None: the first write decides
     metric   "cosine", "dot" or "l2" (and the usual aliases)
-    index    "auto", "flat", "hnsw", vecdb.Flat(...) or vecdb.HNSW(...)
+    index    "auto", "flat", "hnsw", "ivf", vecdb.Flat(...), vecdb.HNSW(...) or vecdb.IVF(...)
     dtype    how the vectors are stored: "float32", or "float16" for half the disk: values up to 65,504, 11 bits of
              precision, fewer below 6e-5, 0 below 3e-8. Distances are those of the stored values
     """

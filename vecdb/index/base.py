@@ -100,7 +100,11 @@ class Index(Protocol):
         ...
 
 
-_KINDS = {"flat": ("vecdb.index.flat", "FlatIndex"), "hnsw": ("vecdb.index.hnsw", "HnswIndex")}
+_KINDS = {
+    "flat": ("vecdb.index.flat", "FlatIndex"),
+    "hnsw": ("vecdb.index.hnsw", "HnswIndex"),
+    "ivf": ("vecdb.index.ivf", "IvfIndex"),
+}
 KINDS: Mapping[str, str] = {kind: module for kind, (module, _) in _KINDS.items()}
 
 

@@ -40,17 +40,19 @@ USUAL: Curves = {
 
 
 def effort(curves: Curves, k: int, recall: float) -> int:
-    """The least ef at which walks found `recall` of the k nearest; read between the points on logarithmic scales.
+    """The least ef, at least k, at which walks found `recall` of the k nearest; see `width`."""
+    return max(k, min(math.ceil(width(curves or USUAL, k, recall) - 1e-9), EF_MAX))
 
-    Beyond the largest k ef grows with k. Beyond the end of a curve the misses are taken to halve when ef doubles, up to
-    BEYOND_MAX times the largest ef that was measured; a recall that is not reached there is not reached.
+
+def width(curves: Curves, k: int, recall: float) -> float:
+    """The ef, or the lists of an inverted file, that found `recall`, read between points on logarithmic scales.
+
+    Beyond the largest k it grows with k. Beyond the end of a curve the misses are taken to halve when it doubles, up to
+    BEYOND_MAX times the largest that was measured; a recall that is not reached there is not reached.
     """
-    curves = curves or USUAL
     measured = sorted(curves)
     widths = [math.log(_width(curves[at], recall)) for at in measured]
-    width = math.exp(float(np.interp(math.log(k), np.log(measured), widths)))
-    width *= max(1.0, k / measured[-1])
-    return max(k, min(math.ceil(width - 1e-9), EF_MAX))
+    return math.exp(float(np.interp(math.log(k), np.log(measured), widths))) * max(1.0, k / measured[-1])
 
 
 def _width(curve: Curve, recall: float) -> float:
@@ -117,7 +119,7 @@ def _curve(search: Callable[[int], F32], exact: F32) -> Curve:
         points.append((ef, float((search(ef) <= worst).mean())))
         if points[-1][1] >= MEASURED_RECALL:
             break
-    return _never_falling(points)
+    return never_falling(points)
 
 
 def _without(twins: I32, held: I32) -> U64:
@@ -131,7 +133,7 @@ def _without(twins: I32, held: I32) -> U64:
     return bitset.from_mask(mask)
 
 
-def _never_falling(points: Sequence[tuple[int, float]]) -> Curve:
+def never_falling(points: Sequence[tuple[int, float]]) -> Curve:
     """The same with each recall as low as any later one; four digits, as it is stored."""
     recalls = np.minimum.accumulate([recall for _, recall in points][::-1])[::-1]
     return tuple((ef, round(float(recall), 4)) for (ef, _), recall in zip(points, recalls, strict=True))

@@ -60,6 +60,20 @@ def lowest_bit(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), codegen
 
 
+def _count_bits_twin(word: int) -> int:
+    return int(word).bit_count()
+
+
+@emit.with_twin(_count_bits_twin)
+def count_bits(typing_context: Any, word: Any) -> Any:
+    """The number of set bits of a uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
 def _widen_twin(value: Any) -> np.float32:
     return np.float32(value.view(np.float16) if isinstance(value, np.uint16) else value)
 

@@ -17,13 +17,20 @@ import numpy as np
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT, L2, squared_norm
 from vecdb.kernels.intrinsics import widen
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
 
-# Width of a grid step for values of N(0, 1) at the least squared error.
-STEP_2, STEP_8 = np.float32(0.9957), np.float32(0.0308)
+# Width of a grid step for values of N(0, 1) at the least squared error, by bits; of one bit only the sign counts.
+STEP_1, STEP_2, STEP_4 = np.float32(1.0), np.float32(0.9957), np.float32(0.3352)
 TINY = np.float32(1e-30)
 CLIP = 0.9999  # share of values that one-scale codes hold without clipping
+
+
+@inlined
+def step_of(bits: int) -> np.float32:
+    if bits == 2:
+        return STEP_2
+    return STEP_4 if bits == 4 else STEP_1
 
 
 def group_dims(bits: int) -> int:
@@ -67,23 +74,43 @@ def encode_blocks(
     dim = vectors.shape[1]
     slots = 8 // bits
     groups = codes.shape[1] // 128
-    top = np.float32((1 << bits) - 1)
-    half = top * np.float32(0.5)
-    step = STEP_2 if bits == 2 else STEP_8
     rest, levels = np.empty(dim, np.float32), np.zeros(groups * 4 * slots, np.uint8)
     for row in range(first, last):
         norm = residual(metric, vectors, inverse_norms, row, centre, rest)
-        per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
-        along, cross = np.float32(0.0), np.float32(0.0)
-        for j in range(dim):
-            level = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
-            level = min(max(level, np.float32(0.0)), top)
-            levels[j] = np.uint8(level)
-            along += rest[j] * (level - half)
-            cross += rest[j] * centre[j]
+        along, _, cross = take_levels(bits, rest, norm, centre, levels)
         factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
         write_factors(metric, row, norm, factor, cross, add, scale)
         pack_levels(bits, levels, codes, row, groups)
+
+
+@kernel
+def take_levels(
+    bits: int, rest: AnyArray, norm: np.float32, centroid: AnyArray, levels: AnyArray
+) -> tuple[np.float32, np.float32, np.float32]:
+    """levels[:dim] of the residual `rest`; returns (<rest, levels>, <centroid, levels>, <centroid, rest>).
+
+    The products are those with the levels around their middle.
+    """
+    dim = rest.shape[0]
+    top = np.float32((1 << bits) - 1)
+    half = top * np.float32(0.5)
+    if bits == 8:  # fine enough to hold the largest value too
+        largest = TINY
+        for j in range(dim):
+            largest = max(largest, abs(rest[j]))
+        per_step = half / largest
+    else:
+        per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step_of(bits))
+    along, cross, plain = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    for j in range(dim):
+        level = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
+        level = min(max(level, np.float32(0.0)), top)
+        levels[j] = np.uint8(level)
+        level -= half
+        along += rest[j] * level
+        cross += centroid[j] * level
+        plain += centroid[j] * rest[j]
+    return along, cross, plain
 
 
 @kernel

@@ -13,12 +13,11 @@ import numpy as np
 from vecdb.kernels.distance import L2
 from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.quantize import STEP_2, TINY, quantise, residual
+from vecdb.kernels.quantize import quantise, residual, take_levels
 from vecdb.types import AnyArray
 
 LINE = 64
 FACTOR_BYTES = 8
-STEP_4 = np.float32(0.3352)  # as STEP_2: the least squared error of N(0, 1)
 
 
 @inlined
@@ -106,28 +105,12 @@ def encode_records(
 ) -> None:
     """Write the records of rows first..last-1; factors is `records` seen as float32 (n, stride / 4)."""
     dim, slots = vectors.shape[1], 8 // bits
-    top = np.float32((1 << bits) - 1)
-    half = top * np.float32(0.5)
-    step = STEP_2 if bits == 2 else STEP_4
     tail = (code_lines(bits, dim) - 1) * LINE * slots
     width, end = tail_width(bits, dim), factors.shape[1]
     rest, levels = np.empty(dim, np.float32), np.empty(dim, np.uint8)
     for row in range(first, last):
         norm = residual(metric, vectors, inverse_norms, row, centre, rest)
-        if bits == 8:  # fine enough to hold the largest value too
-            largest = TINY
-            for j in range(dim):
-                largest = max(largest, abs(rest[j]))
-            per_step = half / largest
-        else:
-            per_step = np.float32(np.sqrt(np.float32(dim))) / ((np.float32(np.sqrt(norm)) + TINY) * step)
-        along, cross = np.float32(0.0), np.float32(0.0)
-        for j in range(dim):
-            exact = np.float32(np.floor(rest[j] * per_step)) + (half + np.float32(0.5))
-            exact = min(max(exact, np.float32(0.0)), top)
-            levels[j] = np.uint8(exact)
-            along += rest[j] * (exact - half)
-            cross += rest[j] * centre[j]
+        along, _, cross = take_levels(bits, rest, norm, centre, levels)
         records[row, :] = np.uint8(0)
         for start in range(0, dim, LINE * slots):
             wide = LINE if start < tail else width

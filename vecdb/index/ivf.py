@@ -1,0 +1,280 @@
+"""IVF: rows in the lists of their nearest centroids, scanned by RaBitQ codes, decided with float32 vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from vecdb.index import calibration, probing
+from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
+from vecdb.index.clustering import assign, train
+from vecdb.index.drift import Fit, sample
+from vecdb.index.flat import search_exact
+from vecdb.index.lists import Centres, Grouping, choose_signs, encode, stored_signs
+from vecdb.index.probing import NO_LIMIT, Probing, Setting
+from vecdb.kernels.blocks import BLOCK
+from vecdb.kernels.lists import search_lists
+from vecdb.kernels.quantize import block_bytes
+from vecdb.options import IVF, LISTS_MAX
+from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
+
+LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
+ROTATION_ROWS = 2048  # on which a rotation is tried
+ASSIGNED_AT_ONCE = 65_536  # new rows that are copied to be assigned
+QUANTISER = {bits: f"rabitq-lists-{bits}-v1" for bits in (1, 2, 4, 8)}
+# By bits, rows scored exactly over k where nothing was measured: on the safe side.
+USUAL = {bits: Probing(pool, math.inf, {}) for bits, pool in ((1, 20.0), (2, 7.5), (4, 4.0), (8, 2.0))}
+WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
+USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
+
+# What search_lists takes first: metric, vectors, bits, codes, add, scale, slots, starts, sizes, centroids, codes, add
+# and scale of the centroids, signs.
+ListInputs = tuple[
+    int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
+    AnyArray, AnyArray,
+]  # fmt: skip
+
+
+def list_count(rows: int, wanted: int) -> int:
+    """Lists for so many rows: as asked, else of LIST_ROWS rows."""
+    return max(1, min(wanted or round(rows / LIST_ROWS), rows, LISTS_MAX))
+
+
+def stage(progress: Progress | None, rows: int, start: float, end: float) -> Progress | None:
+    """`progress` for one stage of a build over `rows` rows, which takes it from share `start` to `end`."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(int(rows * (start + (end - start) * done / max(1, total))), rows)
+
+
+class IvfIndex:
+    """See vecdb.options.IVF. trained: how the lists fitted the rows that they were trained on."""
+
+    kind: ClassVar[str] = "ivf"
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        options: IVF,
+        grouping: Grouping,
+        signs: F32,
+        codes: tuple[AnyArray, AnyArray, AnyArray],
+        fit: Fit,
+        trained: Fit,
+        measured: Probing,
+        retrained: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.matrix, self.options, self.grouping, self.signs, self.codes = matrix, options, grouping, signs, codes
+        self.fit, self.trained, self.measured, self.retrained = fit, trained, measured, retrained
+        centres = Centres(grouping.centroids, matrix.metric, signs)
+        code, add, scale = (frozen(array) for array in codes)
+        self._fixed: ListInputs = (
+            *kernel_inputs(matrix)[:2],
+            options.bits,
+            code,
+            add,
+            scale,
+            grouping.slots,
+            grouping.starts,
+            grouping.sizes,
+            grouping.centroids,
+            centres.codes,
+            centres.add,
+            centres.scale,
+            frozen(signs),
+        )
+        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of the curves
+
+    @property
+    def traits(self) -> Traits:
+        lists = self.grouping.count
+        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.options.bits, True, False, lists)
+
+    @property
+    def indexed_rows(self) -> int:
+        return self.matrix.rows
+
+    # ---- made -------------------------------------------------------------------------------------------------------
+    @classmethod
+    def build(
+        cls, matrix: Matrix, options: IVF, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
+    ) -> Self:
+        count = list_count(matrix.rows, options.nlist)
+        centroids = train(matrix, count, seed=seed, threads=threads, progress=stage(progress, matrix.rows, 0.0, 0.5))
+        assigned = assign(matrix, centroids, threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.8))
+        return cls._grouped(matrix, options, centroids, assigned, None, threads, progress)
+
+    @classmethod
+    def _grouped(
+        cls,
+        matrix: Matrix,
+        options: IVF,
+        centroids: F32,
+        assigned: I32,
+        trained: Fit | None,
+        threads: int,
+        progress: Progress | None,
+    ) -> Self:
+        """An index of rows in these lists; trained: of lists that were trained on other rows."""
+        grouping, fit = Grouping.of(centroids, assigned), Fit.of(matrix, centroids, assigned)
+        part, chosen = sample(matrix, assigned, ROTATION_ROWS)
+        signs = choose_signs(part, Grouping.of(centroids, chosen), options.bits)
+        codes = encode(matrix, grouping, signs, options.bits, threads, stage(progress, matrix.rows, 0.8, 0.9))
+        index = cls(matrix, options, grouping, signs, codes, fit, trained or fit, USUAL[options.bits])
+        index.measured = index._measure(threads, progress)
+        return index
+
+    def _measure(self, threads: int, progress: Progress | None) -> Probing:
+        def tick() -> None:
+            if progress is not None:
+                progress(self.matrix.rows, self.matrix.rows)
+
+        def search(queries: F32, k: int, setting: Setting) -> tuple[I32, F32]:
+            return self._run(queries, k, setting, 0, NO_BITS, None)
+
+        return probing.measure(self.matrix, self.grouping.count, search, threads, tick, self.measured)
+
+    def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
+        """New rows go to the nearest lists; lists that have drifted are trained again."""
+        assigned = self._assigned(matrix, new_rows, threads, progress)
+        centroids, options = self.grouping.centroids, self.options
+        fit = Fit.of(matrix, centroids, assigned)
+        wanted = list_count(matrix.rows, options.nlist)
+        why = fit.drifted(self.trained, self.grouping.count, wanted) if matrix.rows else "no row is left"
+        kept = type(self)._grouped(matrix, options, centroids, assigned, self.trained, threads, progress)
+        if not why:
+            return kept
+        index = type(self).build(matrix, options, threads=threads, progress=progress)
+        index.retrained = {
+            "because": why,
+            "rows": matrix.rows,
+            "error": [fit.error, index.fit.error],
+            "largest": [fit.largest, index.fit.largest],
+            "recall": probing.compared(kept.measured, index.measured),
+        }
+        return index
+
+    def _assigned(self, matrix: Matrix, new_rows: I32, threads: int, progress: Progress | None) -> I32:
+        assigned, kept = np.full(matrix.rows, -1, np.int32), new_rows >= 0
+        assigned[new_rows[kept]] = self.grouping.assigned(self.matrix.rows)[kept]
+        fresh = np.flatnonzero(assigned < 0)
+        for start in range(0, len(fresh), ASSIGNED_AT_ONCE):
+            rows = fresh[start : start + ASSIGNED_AT_ONCE]
+            norms = None if matrix.inverse_norms is None else frozen(matrix.inverse_norms[rows])
+            part = Matrix(frozen(matrix.vectors[rows]), norms, matrix.metric)
+            done = stage(progress, matrix.rows, 0.8 * start / len(fresh), 0.8 * (start + len(rows)) / len(fresh))
+            assigned[rows] = assign(part, self.grouping.centroids, threads=threads, progress=done)
+        return assigned
+
+    # ---- searched ---------------------------------------------------------------------------------------------------
+    def search(
+        self,
+        queries: F32,
+        k: int,
+        *,
+        allow: U64 | None = None,
+        rows: I32 | None = None,
+        ef: int | None = None,
+        nprobe: int | None = None,
+        rescore: int | None = None,
+        budget: int | None = None,
+        counters: I64 | None = None,
+    ) -> tuple[I32, F32]:
+        if rows is not None or self.matrix.rows == 0:
+            return search_exact(self.matrix, queries, k, allow, rows, counters)
+        share, bits = 1.0, NO_BITS
+        if allow is not None:
+            share, bits = int(np.bitwise_count(allow).sum()) / self.matrix.rows, frozen(allow)
+        lists = self.grouping.count
+        setting = probing.setting_of(self.measured, k, min(nprobe or self.effort(k, None, share), lists))
+        if rescore or self.options.rescore:
+            setting = Setting(setting.nprobe, rescore or self.options.rescore)
+        # A filter may pass few rows of the nearest lists: go on until as many were seen as of a filter at random.
+        wanted = max(k, int(share * setting.nprobe * self.matrix.rows / lists)) if allow is not None else k
+        return self._run(queries, k, setting, wanted, bits, counters)
+
+    def _run(
+        self, queries: F32, k: int, setting: Setting, wanted: int, allow: AnyArray, counters: I64 | None
+    ) -> tuple[I32, F32]:
+        found, distances = result_arrays(queries, k)
+        pool = max(k, min(setting.pool, self.matrix.rows))
+        slack = np.float32(setting.slack * self.fit.reach)
+        search_lists(
+            *self._fixed, allow, frozen(queries), k, setting.nprobe, NO_LIMIT, wanted, pool, slack, found, distances,
+            np.zeros(4, np.int64) if counters is None else counters,
+        )  # fmt: skip
+        return found, distances
+
+    def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int:
+        """As for a graph: the k nearest of a share of the rows are among the k / share nearest of all."""
+        if recall is None and self.options.nprobe:
+            return min(self.options.nprobe, self.grouping.count)
+        if not self.measured.curves:
+            return max(1, math.ceil(USUAL_SHARE * self.grouping.count))
+        deep = math.ceil(k / max(share, 1e-6))
+        if deep > WHOLE_SHARE * self.matrix.rows:
+            return self.grouping.count
+        nprobe = self._efforts.get((deep, recall))
+        if nprobe is None:
+            wanted = calibration.width(self.measured.curves, deep, recall or calibration.DEFAULT_RECALL)
+            nprobe = max(1, min(math.ceil(wanted - 1e-9), self.grouping.count))
+            if len(self._efforts) < probing.EFFORTS_MAX:
+                self._efforts[deep, recall] = nprobe
+        return nprobe
+
+    # ---- stored -----------------------------------------------------------------------------------------------------
+    def arrays(self) -> dict[str, AnyArray]:
+        grouping = self.grouping
+        codes, add, scale = self.codes
+        stored = {
+            "codes": codes, "add": add, "scale": scale, "slots": grouping.slots, "starts": grouping.starts,
+            "sizes": grouping.sizes, "centroids": grouping.centroids, "signs": self.signs,
+        }  # fmt: skip
+        return {name: array for name, array in stored.items() if array.size or name != "signs"}
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "quantiser": QUANTISER[self.options.bits],
+            "rows": self.matrix.rows,
+            "lists": self.grouping.count,
+            "blocks": self.grouping.blocks,
+            "fit": self.fit.to_dict(),
+            "trained": self.trained.to_dict(),
+            "probing": self.measured.to_dict(),
+            "retrained": dict(self.retrained) if self.retrained else None,
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, matrix: Matrix, options: IVF, arrays: Mapping[str, AnyArray], parameters: Mapping[str, Any]
+    ) -> Self:
+        for name, value in (("quantiser", QUANTISER[options.bits]), ("rows", matrix.rows)):
+            if parameters.get(name) != value:
+                raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
+        lists, blocks = int(parameters["lists"]), int(parameters["blocks"])
+        grouping = Grouping(
+            expect(arrays, "centroids", np.float32, (lists, matrix.dim)),
+            expect(arrays, "starts", np.int32, (lists + 1,)),
+            expect(arrays, "sizes", np.int32, (lists,)),
+            expect(arrays, "slots", np.int32, (blocks * BLOCK,)),
+        )
+        grouping.check(matrix.rows)
+        codes = (
+            expect(arrays, "codes", np.uint8, (blocks, block_bytes(options.bits, matrix.dim))),
+            expect(arrays, "add", np.float32, (blocks * BLOCK,)),
+            expect(arrays, "scale", np.float32, (blocks * BLOCK,)),
+        )
+        fit, trained = Fit.read(parameters.get("fit")), Fit.read(parameters.get("trained"))
+        measured = probing.read(parameters.get("probing"), USUAL[options.bits])
+        signs = stored_signs(arrays, matrix.dim)
+        return cls(matrix, options, grouping, signs, codes, fit, trained, measured, parameters.get("retrained"))
+
+    def check(self) -> None:
+        """Every code is valid; the factors must be numbers, or good rows would be lost."""
+        self.grouping.check(self.matrix.rows)
+        for name, values in zip(("add", "scale", "signs"), (*self.codes[1:], self.signs), strict=True):
+            if not np.isfinite(values).all():
+                raise ValueError(f"array {name!r} holds a value that is not a number")

@@ -1,0 +1,313 @@
+"""Search of inverted lists: rank them by their centroids, scan the codes of the nearest, score the best rows exactly.
+
+The codes and the estimate are those of `vecdb.kernels.list_codes`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vecdb.kernels.blocks import BLOCK, dot_block, score_block
+from vecdb.kernels.distance import COSINE, DOT, exact_distance, squared_norm, write_results
+from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row
+from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.quantize import quantise
+from vecdb.kernels.rotation import rotate
+from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.types import AnyArray
+
+NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
+LANES = 8  # keys of a vector register: sorted pools are as long as a multiple of it
+SORTED_MAX = 128  # a longer pool is a buffer that is thinned when it is full
+BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
+ROWS_AHEAD = 6  # rows prefetched ahead of the one being scored
+WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
+
+
+@inlined
+def present_rows(slots: AnyArray, block: Integer, left: Integer, allow: AnyArray) -> np.uint64:
+    """The 32 bits of a block: slots that hold a row, `left` at most, which, unless `allow` is empty, is allowed."""
+    mask = WHOLE_BLOCK
+    if left < BLOCK:
+        mask = (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+    if allow.shape[0] > 0:
+        passed = np.uint64(0)
+        for lane in range(BLOCK):
+            row = np.uintp(slots[np.uintp(block * BLOCK + lane)])
+            bit = (allow[row >> np.uintp(6)] >> np.uint64(row & np.uintp(63))) & np.uint64(1)
+            passed |= bit << np.uint64(lane)
+        mask &= passed
+    return mask
+
+
+@inlined
+def list_base(metric: int, query: AnyArray, centroids: AnyArray, at: Integer) -> np.float32:
+    """|q - c|^2, or -<q, c> under dot."""
+    total = np.float32(0.0)
+    if metric == DOT:
+        for j in range(query.shape[0]):
+            total -= query[j] * centroids[at, j]
+        return np.float32(total)
+    for j in range(query.shape[0]):
+        step = query[j] - centroids[at, j]
+        total += step * step
+    return np.float32(total)
+
+
+@kernel
+def rank_lists(
+    centre_codes: AnyArray,
+    centre_add: AnyArray,
+    centre_scale: AnyArray,
+    count: int,
+    query: AnyArray,
+    unit: np.float32,
+    total: Integer,
+    nprobe: int,
+    near: AnyArray,
+    dots: AnyArray,
+    estimates: AnyArray,
+) -> None:
+    """near[:nprobe] = the keys of the nearest lists, the nearest first; the others follow in no order.
+
+    The codes are of 8 bits, of the rotated centroids.
+    """
+    stride = centre_codes.shape[1]
+    offset, none = np.float32(-127.5) * np.float32(total), np.float32(0.0)
+    for block in range(centre_codes.shape[0]):
+        dot_block(8, centre_codes, block * stride, query, stride // 128, dots)
+        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, none, estimates)
+        for lane in range(min(BLOCK, count - block * BLOCK)):
+            near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
+    if nprobe < count:
+        keep_smallest(near, count, nprobe)
+    sort_keys(near, nprobe)
+
+
+@inlined
+def scan_list(
+    bits: int,
+    codes: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+    slots: AnyArray,
+    first: Integer,
+    last: Integer,
+    size: Integer,
+    following: Integer,
+    allow: AnyArray,
+    query: AnyArray,
+    unit: np.float32,
+    offset: np.float32,
+    base: np.float32,
+    keys: AnyArray,
+    count: int,
+    worst: np.int64,
+    pool: int,
+    dots: AnyArray,
+    estimates: AnyArray,
+) -> tuple[int, np.int64, int]:
+    """Blocks first..last-1, of `size` rows, against one query; returns (count, worst, rows that were allowed).
+
+    keys        the best slots so far by estimate: sorted if there are at most SORTED_MAX, else a buffer
+    worst       the key that a slot has to be below;  following: the first block of the next list to scan
+    """
+    stride = codes.shape[1]
+    lines, short = stride // 64, keys.shape[0] <= SORTED_MAX
+    threshold, passed = key_distance(worst), 0
+    for block in range(first, last):
+        ahead = block + BLOCKS_AHEAD if block + BLOCKS_AHEAD < last else following + block + BLOCKS_AHEAD - last
+        if stride <= AHEAD_BYTES:
+            prefetch_at(codes, np.intp(ahead * stride), np.intp(lines))
+        prefetch_at(add, np.intp(ahead * BLOCK * 4), np.intp(2))
+        prefetch_at(scale, np.intp(ahead * BLOCK * 4), np.intp(2))
+        mask = present_rows(slots, block, size - (block - first) * BLOCK, allow)
+        if mask == np.uint64(0):
+            continue
+        if allow.shape[0] > 0:
+            passed += count_bits(mask)
+        dot_block(bits, codes, block * stride, query, stride // 128, dots)
+        below = score_block(dots, add, scale, np.intp(block * BLOCK), offset, unit, base, threshold, estimates)
+        if worst != NO_KEY:  # while the pool has never been full every slot is taken, overflowed estimates too
+            mask &= below
+        while mask != np.uint64(0):
+            lane = lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+            key = pack_key(estimates[lane], block * BLOCK + lane)
+            if short:
+                if key < worst:
+                    insert_sorted(keys, np.intp(keys.shape[0] // LANES), key)
+                    worst = keys[pool - 1]
+            else:
+                keys[count] = key
+                count += 1
+        threshold = key_distance(worst)
+        if not short and count > keys.shape[0] - BLOCK:
+            worst = keep_smallest(keys, count, pool)
+            threshold, count = key_distance(worst), pool
+    return count, worst, passed
+
+
+@kernel
+def decide(
+    metric: int,
+    vectors: AnyArray,
+    slots: AnyArray,
+    queries: AnyArray,
+    i: int,
+    keys: AnyArray,
+    count: int,
+    k: int,
+    slack: np.float32,
+    best: AnyArray,
+) -> int:
+    """Score the slots of the ascending keys[:count] exactly, the nearest rows into `best`; returns how many it scored.
+
+    It ends at an estimate that is more than `slack` above the k-th exact distance; best int64 (k or a few more,) is
+    ascending and ends in NO_KEY where there are fewer.
+    """
+    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
+    norm = squared_norm(queries, i) if metric == COSINE else 0.0
+    if k > SORTED_MAX:
+        for j in range(count):
+            row = slots[np.uintp(key_row(keys[j]))]
+            keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+        sort_keys(keys, count)
+        for j in range(min(k, count)):
+            best[j] = keys[j]
+        return count
+    blocks, limit = np.intp(best.shape[0] // LANES), np.float32(np.inf)
+    for j in range(min(ROWS_AHEAD, count)):
+        prefetch_row(vectors, np.intp(slots[np.uintp(key_row(keys[j]))]), np.intp(lines))
+    for j in range(count):
+        if key_distance(keys[j]) > limit:
+            return j
+        if j + ROWS_AHEAD < count:
+            prefetch_row(vectors, np.intp(slots[np.uintp(key_row(keys[j + ROWS_AHEAD]))]), np.intp(lines))
+        row = slots[np.uintp(key_row(keys[j]))]
+        distance = exact_distance(metric, vectors, row, queries, i, norm)
+        key = pack_key(distance, row)
+        if key < best[best.shape[0] - 1]:
+            insert_sorted(best, blocks, key)
+            if best[k - 1] != NO_KEY:
+                limit = as_estimate(metric, key_distance(best[k - 1])) + slack
+    return count
+
+
+@kernel
+def in_order(keys: AnyArray, count: int, pool: int, short: bool) -> int:
+    """Sort the best `pool` keys of what scan_list left, and return how many there are."""
+    if short:
+        count = 0
+        while count < pool and keys[count] != NO_KEY:
+            count += 1
+        return count
+    if count > pool:
+        keep_smallest(keys, count, pool)
+        count = pool
+    sort_keys(keys, count)
+    return count
+
+
+@kernel
+def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32:
+    """out[:] = the query as lists are searched; returns its length under dot, else 1."""
+    length = np.float32(np.sqrt(squared_norm(queries, i)))
+    unit = np.float32(1.0) / length if metric == COSINE and length > np.float32(0.0) else np.float32(1.0)
+    for j in range(queries.shape[1]):
+        out[j] = queries[i, j] * unit
+    return length if metric == DOT else np.float32(1.0)
+
+
+@inlined
+def as_estimate(metric: int, distance: np.float32) -> np.float32:
+    """The estimate that a row of this distance would have if it had no error."""
+    if metric == COSINE:
+        return np.float32(2.0) * distance
+    return distance - np.float32(1.0) if metric == DOT else distance
+
+
+@kernel
+def search_lists(
+    metric: int,
+    vectors: AnyArray,
+    bits: int,
+    codes: AnyArray,
+    add: AnyArray,
+    scale: AnyArray,
+    slots: AnyArray,
+    starts: AnyArray,
+    sizes: AnyArray,
+    centroids: AnyArray,
+    centre_codes: AnyArray,
+    centre_add: AnyArray,
+    centre_scale: AnyArray,
+    signs: AnyArray,
+    allow: AnyArray,
+    queries: AnyArray,
+    k: int,
+    nprobe: int,
+    patience: int,
+    wanted: int,
+    pool: int,
+    slack: np.float32,
+    out_rows: AnyArray,
+    out_distances: AnyArray,
+    counters: AnyArray,
+) -> None:
+    """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
+
+    vectors       float32 (n, dim), or the bits of float16 as uint16; lists as in `encode_lists`
+    centre_*      the centroids, rotated, as one list of 8 bits
+    allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
+    patience      lists without a new one of the k best estimates after which a query ends; pools of SORTED_MAX only
+    pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
+                  for a query at distance 1 from its nearest list, or of length 1 under dot
+    counters      int64 (4,): lists scanned, estimates and exact distances, rows scored exactly
+    """
+    dim, count = queries.shape[1], sizes.shape[0]
+    short = pool <= SORTED_MAX
+    keys = np.empty((pool + LANES - 1) // LANES * LANES if short else 2 * pool + 2 * BLOCK, np.int64)
+    best = np.empty((k + LANES - 1) // LANES * LANES, np.int64)
+    question, turned = np.empty(dim, np.float32), np.empty(dim, np.float32)
+    asked = np.zeros((dim + 31) // 32 * 32, np.int8)  # whole groups, whatever the bits
+    near = np.empty(centre_codes.shape[0] * BLOCK, np.int64)
+    dots, estimates = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
+    for i in range(queries.shape[0]):
+        length = prepare(metric, queries, i, question)
+        for j in range(dim):
+            turned[j] = question[j]
+        rotate(turned, signs)
+        unit, total = quantise(turned, dim, asked)
+        offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
+        rank_lists(centre_codes, centre_add, centre_scale, count, asked, unit, total, nprobe, near, dots, estimates)
+        for j in range(keys.shape[0]):
+            keys[j] = NO_KEY
+        for j in range(best.shape[0]):
+            best[j] = NO_KEY
+        held, worst, passed, scanned, idle, size = 0, NO_KEY, 0, 0, 0, length
+        for p in range(count):
+            if (p >= nprobe or idle >= patience) and passed >= wanted:
+                break
+            if p == nprobe:
+                sort_keys(near[nprobe:], count - nprobe)
+            at = key_row(near[p])
+            base = list_base(metric, question, centroids, at)
+            if p == 0 and metric != DOT:
+                size = np.float32(np.sqrt(base))
+            following = key_row(near[p + 1]) if p + 1 < count else at
+            prefetch_row(centroids, np.intp(following), np.intp(4 * dim // 64))
+            before = keys[k - 1]
+            held, worst, found = scan_list(
+                bits, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow, asked,
+                unit, offset, base, keys, held, worst, pool, dots, estimates,
+            )  # fmt: skip
+            passed += found
+            scanned += sizes[at]
+            counters[0] += 1
+            idle = idle + 1 if short and keys[k - 1] == before else 0
+        held = in_order(keys, held, pool, short)
+        scored = decide(metric, vectors, slots, queries, i, keys, held, k, slack * size, best)
+        write_results(best, min(k, scored), i, k, out_rows, out_distances)
+        counters[1] += scanned + scored
+        counters[2] += scored
