@@ -1,7 +1,8 @@
 """vecdb: the vector database that you import. `vecdb.open("./data")` and go."""
 
 from vecdb.collection import Collection
-from vecdb.database import Database, open
+from vecdb.database import Database, open, verify
+from vecdb.engine.findings import Finding, IndexCheck, VerifyReport
 from vecdb.engine.report import CollectionStats, DatabaseStats, Explanation
 from vecdb.engine.resolve import REMOVE
 from vecdb.errors import (
@@ -39,9 +40,11 @@ __all__ = [
     "Explanation",
     "F",
     "FilterError",
+    "Finding",
     "Flat",
     "Hit",
     "Hits",
+    "IndexCheck",
     "InvalidInput",
     "Locked",
     "NotFound",
@@ -53,7 +56,9 @@ __all__ = [
     "UnsupportedFormat",
     "VecdbError",
     "VectorField",
+    "VerifyReport",
     "__version__",
     "open",
+    "verify",
     "warm_up",
 ]

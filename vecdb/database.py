@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from vecdb.collection import Collection
 from vecdb.engine import database_calls as calls
+from vecdb.engine.findings import VerifyReport
 from vecdb.engine.report import DatabaseStats
 from vecdb.engine.state import Engine
 from vecdb.options import IndexOptions, VectorField
@@ -105,6 +106,10 @@ class Database:
         """With mode="r": sees what the writing process wrote since. Searches that run keep what they saw."""
         calls.refresh(self._open())
 
+    def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Looks at everything on disk, beside whoever writes, and changes nothing. See `vecdb.verify`."""
+        return calls.verify(self._open(), deep, progress)
+
     def stats(self) -> DatabaseStats:
         """Records, segments, indexes and bytes of every part, as of now."""
         return calls.stats(self._open())
@@ -145,6 +150,23 @@ class Database:
 def reopen(path: str) -> Database:
     """Unpickles a handle: read-only, in whatever process this is."""
     return open(path, mode="r")
+
+
+def verify(
+    path: str | os.PathLike[str], *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+) -> VerifyReport:
+    """Whether the database in a directory is what was written to it; damage is told in the report, never raised.
+
+    Looks at the superblock, every value of the catalog, every file with its checksums, ids both ways, counts, columns,
+    indexes (every live row must be reachable) and the log. Any process may write meanwhile. Memory is bounded, but for
+    the log, which is read file by file.
+
+    deep      also digests of the files, every payload, every vector, and the recall of a sample of searches
+    progress  called with (bytes done, bytes in all); may raise to stop
+
+    NotFound, UnsupportedFormat and StorageFailed where there is nothing that could be looked at.
+    """
+    return calls.verify_path(path, deep, progress)
 
 
 def open(

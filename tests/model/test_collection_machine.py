@@ -234,8 +234,10 @@ class CollectionMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "db"):
             self.close_reader()
+            report = self.db.verify(deep=True)
             self.db.close()
             shutil.rmtree(self.path)
+            assert report.ok, str(report)
 
 
 CollectionMachine.TestCase.settings = settings(

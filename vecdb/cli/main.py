@@ -1,6 +1,6 @@
-"""The command line: `vecdb demo`, `vecdb info`, `vecdb warmup`.
+"""The command line: `vecdb demo`, `vecdb info`, `vecdb verify`, `vecdb warmup`.
 
-Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. `vecdb verify` has its own.
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("path", type=Path, help="the directory of the database")
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
 
+    verify = commands.add_parser(
+        "verify",
+        help="whether a database is what was written to it",
+        description="Looks at every file, id and index of a database, beside a writer if there is one, and changes "
+        "nothing. Exit codes: 0 sound, 1 damage was found, 2 the database cannot be opened.",
+    )
+    verify.add_argument("path", type=Path, help="the directory of the database")
+    verify.add_argument("--deep", action="store_true", help="also digests, every payload, and a sample of searches")
+    verify.add_argument("--json", action="store_true", help="print one JSON object instead")
+
     warmup = commands.add_parser(
         "warmup",
         help="compile the kernels ahead of time",
@@ -58,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> int:
+    """The exit code."""
     # Each command is imported when it is asked for: `vecdb info` need not load the demo.
     if given.command == "demo":
         from vecdb.cli.demo import demo
@@ -68,16 +79,21 @@ def run(given: argparse.Namespace) -> None:
         from vecdb.cli.info import info
 
         info(given.path, given.json)
+    elif given.command == "verify":
+        from vecdb.cli.verify import verify
+
+        return verify(given.path, given.deep, given.json)
     else:
         from vecdb.cli.warmup import warmup
 
         warmup(given.dtype)
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        run(given)
+        return run(given)
     except VecdbError as error:
         print(f"vecdb: {error}", file=sys.stderr)
         return 1
@@ -88,4 +104,3 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from vecdb.engine import maintain as steps
-from vecdb.engine import schema
+from vecdb.engine import registry, schema
+from vecdb.engine import verify as verification
 from vecdb.engine.commit import sync_log
+from vecdb.engine.findings import VerifyReport
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import follow
-from vecdb.engine.registry import acquire, release, release_dropped
+from vecdb.engine.registry import acquire, borrowed, release, release_dropped
 from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
 from vecdb.options import DatabaseOptions, VectorField, parse_metric
 from vecdb.storage.schema import FieldMeta
+from vecdb.types import Progress
 
 __all__ = ["release", "release_dropped"]
 MODES = ("rw", "r")
@@ -26,16 +29,20 @@ MODES = ("rw", "r")
 def open_engine(path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any) -> Engine:
     if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
+    home = _home(path)
+    return acquire(home, mode, DatabaseOptions(sync, interval_ms, maintenance, threads))
+
+
+def _home(path: Any) -> Path:
+    """The path as given by a user. InvalidInput if it cannot be one."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not str(path):
         raise InvalidInput(f"the path of a database must be a str or a Path, not {path!r}")
     if "\0" in str(path):
         raise InvalidInput("the path of a database holds a NUL character")
-    options = DatabaseOptions(sync, interval_ms, maintenance, threads)
     try:
-        home = Path(path).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as error:
         raise InvalidInput(f"the path {str(path)!r} names a home directory that is not known: {error}") from error
-    return acquire(home, mode, options)
 
 
 def checked(engine: Engine | None) -> Engine:
@@ -131,6 +138,17 @@ def refresh(engine: Engine) -> None:
     if engine.writable:
         return
     follow(engine)
+
+
+def verify(engine: Engine, deep: Any, progress: Progress | None) -> VerifyReport:
+    engine.check_open()
+    return verification.verify(engine.path, engine.seams, engine, bool(deep), progress)
+
+
+def verify_path(path: Any, deep: Any, progress: Progress | None) -> VerifyReport:
+    home = _home(path)
+    with borrowed(home) as engine:
+        return verification.verify(home, registry.DEFAULT_SEAMS, engine, bool(deep), progress)
 
 
 def stats(engine: Engine) -> DatabaseStats:

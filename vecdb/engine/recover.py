@@ -16,7 +16,7 @@ from vecdb.engine.purge import find_dropped
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Corrupted, NotFound, StorageFailed, UnsupportedFormat
 from vecdb.files import names
-from vecdb.files.disk import remove_tree
+from vecdb.files.disk import Disk, remove_tree
 from vecdb.files.lock import WriterLock
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
@@ -96,13 +96,13 @@ def _follow_once(engine: Engine) -> None:
     fresh = Engine(engine.path, engine.seams, engine.options, writable=False)
     fresh.superblock = engine.superblock
     known = getattr(engine, "catalog", None)
-    if known is not None and _newest_catalog(engine) == known.generation:
+    if known is not None and find_newest_catalog(engine.seams.disk, engine.path) == known.generation:
         fresh.catalog = known
         read_state(fresh)
         _look(engine, fresh)
         return
     try:
-        open_catalog(fresh, writable=False, locked=_may_lock(engine.path))
+        open_catalog(fresh, writable=False, locked=may_lock(engine.path))
         _look(engine, fresh)
     except BaseException:
         let_go_of_catalog(fresh)
@@ -147,15 +147,15 @@ def read_superblock(seams: Seams, path: Path, *, writable: bool) -> Superblock:
     return superblock
 
 
-def _newest_catalog(engine: Engine) -> int:
-    generations = [names.catalog_generation(name) for name in engine.seams.disk.list(engine.path)]
+def find_newest_catalog(disk: Disk, path: Path) -> int:
+    generations = [names.catalog_generation(name) for name in disk.list(path)]
     newest = max((g for g in generations if g is not None), default=None)
     if newest is None:
-        raise Corrupted(engine.path, 0, "the catalog is missing; restore it from a backup")
+        raise Corrupted(path, 0, "the catalog is missing; restore it from a backup")
     return newest
 
 
-def _may_lock(path: Path) -> bool:
+def may_lock(path: Path) -> bool:
     """Readers announce themselves in LMDB's lock file, unless the medium is read-only."""
     import os
 
@@ -163,7 +163,7 @@ def _may_lock(path: Path) -> bool:
 
 
 def open_catalog(engine: Engine, *, writable: bool, locked: bool) -> None:
-    newest = _newest_catalog(engine)
+    newest = find_newest_catalog(engine.seams.disk, engine.path)
     engine.catalog = LmdbCatalog(engine.seams, engine.path, newest, writable=writable, locked=locked)
     read_state(engine)
 

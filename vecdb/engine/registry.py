@@ -6,8 +6,9 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from vecdb.engine.allow import FilterCache
@@ -42,6 +43,20 @@ def acquire(path: Path, mode: str, options: DatabaseOptions, seams: Seams | None
         status = path.stat()
         _open[(status.st_dev, status.st_ino)] = engine
         return engine
+
+
+@contextmanager
+def borrowed(path: Path) -> Iterator[Engine | None]:
+    """The engine of this process that has `path` open, kept open meanwhile; None if there is none."""
+    with _lock:
+        engine = _find(path)
+        if engine is not None:
+            engine.references += 1
+    try:
+        yield engine
+    finally:
+        if engine is not None:
+            release(engine)
 
 
 def _check_shared(path: Path, engine: Engine, mode: str, options: DatabaseOptions) -> None:

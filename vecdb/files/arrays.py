@@ -3,6 +3,7 @@
     write_array     blocks -> a new synced file and its ArrayEntry
     open_array      entry -> a read-only view on the map; size and header bytes must be what the entry implies
     verify_open     every byte of an open array against the checksums of the entry
+    digest_of       its digest as it is now
 
 dtype, shape, size and checksums stand in the catalog, so no word of a file is trusted: nothing is allocated from a
 header, and nothing is unpickled. Data starts at a multiple of 64 bytes.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,11 +151,29 @@ def open_array(disk: Disk, path: Path, entry: ArrayEntry) -> AnyArray:
 def verify_open(path: Path, array: AnyArray, entry: ArrayEntry) -> None:
     """Every byte against the block checksums; Corrupted names the first bad block. Looks through the map that
     `open_array` returned, which has checked the header: the file may have lost its name since."""
+    for block in damaged_blocks(array, entry):
+        raise Corrupted(path, block * CHECKSUM_BLOCK, "the checksum of a block does not match")
+
+
+def damaged_blocks(array: AnyArray, entry: ArrayEntry) -> Iterator[int]:
+    """The numbers of the blocks of an open array whose checksums do not match, ascending, as they are found."""
+    data = _contents(array)
     header = header_bytes(entry.dtype, entry.shape)
-    data = memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
     start, crc = 0, zlib.crc32(header)
     end = CHECKSUM_BLOCK - len(header)
     for i, expected in enumerate(np.frombuffer(entry.crcs, "<u4").tolist()):
         if zlib.crc32(data[start:end], crc) != expected:
-            raise Corrupted(path, i * CHECKSUM_BLOCK, "the checksum of a block does not match")
+            yield i
         start, end, crc = end, end + CHECKSUM_BLOCK, 0
+
+
+def digest_of(array: AnyArray, entry: ArrayEntry) -> bytes:
+    """The digest that the file of an open array has now, to be compared with that of its entry."""
+    digest, data = hashlib.blake2b(header_bytes(entry.dtype, entry.shape), digest_size=DIGEST_SIZE), _contents(array)
+    for start in range(0, len(data), WRITE_BLOCK):
+        digest.update(data[start : start + WRITE_BLOCK])
+    return digest.digest()
+
+
+def _contents(array: AnyArray) -> memoryview:
+    return memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")

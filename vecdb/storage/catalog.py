@@ -36,6 +36,7 @@ class Reader(Protocol):
     def get(self, table: Table, key: bytes) -> bytes | None: ...
     def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]: ...
     def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]: ...
+    def page(self, table: Table, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]: ...
     def close(self) -> None: ...
 
 
@@ -128,7 +129,7 @@ class LmdbCatalog:
             databases = {table: environment.open_db(b"%d" % table, create=self.writable) for table in Table}
         except lmdb.Error as error:
             raise _translate(error, f"cannot open the catalog {path}") from error
-        return Generation(environment, databases, path)
+        return Generation(environment, databases, path, lmdb.Error)
 
     def read(self) -> Reader:
         try:

@@ -40,6 +40,10 @@ class MemoryReader:
     def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         return iter(_scan(self._open(table), prefix, limit))
 
+    def page(self, table: Table, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        rows = self._open(table)
+        return _scan({key: rows[key] for key in rows if after is None or key > after}, prefix, limit)
+
     def close(self) -> None:
         self.tables = None
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vecdb.errors import Closed
+from vecdb.errors import Closed, Corrupted
 
 
 class Table(enum.IntEnum):
@@ -29,8 +29,9 @@ class Table(enum.IntEnum):
 class Generation:
     """One LMDB environment. It lives until the catalog has left it and the last snapshot of it is closed."""
 
-    def __init__(self, environment: Any, databases: dict[Table, Any], path: Path) -> None:
+    def __init__(self, environment: Any, databases: dict[Table, Any], path: Path, failure: type[Exception]) -> None:
         self.environment, self.databases, self.path = environment, databases, path
+        self.failure = failure  # what the library raises
         self.lock = threading.RLock()  # a collected snapshot may leave while this thread enters
         self.snapshots = 0
         self.readers: weakref.WeakSet[LmdbReader] = weakref.WeakSet()
@@ -82,19 +83,34 @@ class LmdbReader:
         self.pid = os.getpid()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        with self.lock:
-            value: bytes | None = self._open().get(key, db=self.owner.databases[table])
-        return value
+        return self.get_many(table, [key])[0]
 
     def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]:
         with self.lock:
             get, database = self._open().get, self.owner.databases[table]
-            return [get(key, db=database) for key in keys]
+            try:
+                return [get(key, db=database) for key in keys]
+            except self.owner.failure as error:
+                raise self._damaged(error) from error
 
     def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Read whole at once, so that no cursor stays open between two calls."""
+        return iter(self._listed(table, prefix, None, limit))
+
+    def page(self, table: Table, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """The next `limit` entries under `prefix` beyond the key `after`, None to begin: bounded memory at any size."""
+        return self._listed(table, prefix, None if after is None else after + b"\0", limit)
+
+    def _listed(self, table: Table, prefix: bytes, begin: bytes | None, limit: int | None) -> list[tuple[bytes, bytes]]:
         with self.lock:
-            return iter(list(islice(scan(self._open(), self.owner.databases[table], prefix), limit)))
+            transaction = self._open()
+            try:
+                return list(islice(scan(transaction, self.owner.databases[table], prefix, begin), limit))
+            except self.owner.failure as error:
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> Corrupted:
+        return Corrupted(self.owner.path, 0, f"the pages of the catalog are damaged: {error}")
 
     def _open(self) -> Any:
         if self.transaction is None:
@@ -113,9 +129,10 @@ class LmdbReader:
             self.close()
 
 
-def scan(transaction: Any, database: Any, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def scan(transaction: Any, database: Any, prefix: bytes, begin: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """The entries whose keys start with `prefix`, from the key `begin` on."""
     with transaction.cursor(db=database) as cursor:
-        if not cursor.set_range(prefix):
+        if not cursor.set_range(prefix if begin is None else begin):
             return
         for key, value in cursor:
             if not key.startswith(prefix):
