@@ -19,9 +19,9 @@ from vecdb.errors import (
     UnsupportedFormat,
     VecdbError,
 )
-from vecdb.filter.expression import F
+from vecdb.filter.builder import F
 from vecdb.index.warm import warm_up
-from vecdb.options import HNSW, IVF, Flat, VectorField
+from vecdb.options import HNSW, IVF, Columns, Flat, VectorField
 from vecdb.results import Hit, Hits, Record, Records
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "Closed",
     "Collection",
     "CollectionStats",
+    "Columns",
     "Corrupted",
     "Database",
     "DatabaseStats",

@@ -72,14 +72,20 @@ class Collection:
         return write_calls.add(self._engine, self._state, ids, vectors, payloads, on_conflict)
 
     def update(
-        self, ids: Sequence[Id], vectors: Vectors = None, payloads: Sequence[Payload | None] | None = None
+        self,
+        ids: Sequence[Id] | None = None,
+        vectors: Vectors = None,
+        payloads: Sequence[Payload | None] | Payload | None = None,
+        *,
+        where: Where = None,
     ) -> int:
-        """Changes records that exist; unknown ids are skipped. Returns the number changed.
+        """Changes records that exist, by id or by filter; unknown ids are skipped. Returns the number changed.
 
         vectors    replace the old ones; None for a record keeps its vector
-        payloads   patches: top-level keys replace, None stores null, vecdb.REMOVE deletes the key
+        payloads   patches: top-level keys replace, None stores null, vecdb.REMOVE deletes the key. One per id, or
+                   with `where` one dict for every record that matches
         """
-        return write_calls.update(self._engine, self._state, ids, vectors, payloads)
+        return write_calls.update(self._engine, self._state, ids, vectors, payloads, where)
 
     def delete(self, ids: Sequence[Id] | None = None, *, where: Where = None) -> int:
         """Deletes by id, or everything that a filter matches. Returns the number deleted. Unknown ids are skipped."""
@@ -168,14 +174,16 @@ class Collection:
         where: Where = None,
         *,
         batch_size: int = 1000,
+        order_by: str | None = None,
         include: Include | None = None,
         field: str | None = None,
     ) -> Iterator[Record]:
         """Every matching record, in order of writing, as of the moment of the call whatever is written meanwhile.
 
-        include, field   as for `get`
+        batch_size                 records read at once
+        order_by, include, field   as for `get`
         """
-        return calls.scroll(self._engine, self._state, where, batch_size, include, field)
+        return calls.scroll(self._engine, self._state, where, batch_size, order_by, include, field)
 
     def count(self, where: Where = None) -> int:
         """The number of records, or of those that match."""

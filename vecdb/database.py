@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from vecdb.engine import database_calls as calls
 from vecdb.engine.findings import VerifyReport
 from vecdb.engine.report import DatabaseStats
 from vecdb.engine.state import Engine
-from vecdb.options import IndexOptions, VectorField
+from vecdb.options import Columns, IndexOptions, VectorField
 
 
 class Database:
@@ -44,15 +44,20 @@ class Database:
         index: IndexOptions | str = "auto",
         dtype: Literal["float32", "float16"] = "float32",
         fields: Mapping[str, VectorField] | None = None,
+        columns: Columns | Sequence[str] | Literal["all"] = "all",
     ) -> Collection:
         """A new, empty collection. AlreadyExists if there is one of this name.
 
         dim, metric, index   of its one vector field, called "vector"; without `dim` the first write decides it
         dtype                of its stored vectors; "float16" takes half the disk, see `vecdb.VectorField`
         fields               several named vector fields instead: {"title": vecdb.VectorField(384), ...}
+        columns              payload paths that filters, `order_by`, `distinct` and `min_max` may use: "all", a list of
+                             paths, or vecdb.Columns(exclude=["text"]); for good. A path stands for what is below it
         """
         engine = self._open()
-        return Collection(engine, calls.create_collection(engine, name, dim, metric, index, dtype, fields), self)
+        return Collection(
+            engine, calls.create_collection(engine, name, dim, metric, index, dtype, fields, columns), self
+        )
 
     def get_collection(self, name: str) -> Collection:
         """The collection of this name. NotFound if there is none."""
@@ -68,13 +73,15 @@ class Database:
         index: IndexOptions | str = "auto",
         dtype: Literal["float32", "float16"] = "float32",
         fields: Mapping[str, VectorField] | None = None,
+        columns: Columns | Sequence[str] | Literal["all"] | None = None,
     ) -> Collection:
-        """The collection of this name, made if there is none. InvalidInput if it exists with other vector fields.
+        """The collection of this name, made if there is none. InvalidInput if it exists with other vector fields,
+        or with other columns than those given.
 
         An index that exists with other options stays as it is; see `Collection.set_index`.
         """
         engine = self._open()
-        state = calls.get_or_create_collection(engine, name, dim, metric, index, dtype, fields)
+        state = calls.get_or_create_collection(engine, name, dim, metric, index, dtype, fields, columns)
         return Collection(engine, state, self)
 
     def list_collections(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -162,6 +163,65 @@ class VectorField:
         parse_metric(self.metric)
         parse_index(self.index)
         parse_dtype(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which payload paths can be filtered, counted and ordered by. A path stands for what is below it too.
+
+    only      these paths and no other; None: every path
+    exclude   all paths but these, such as long texts: they are stored and returned, and cannot be filtered
+    """
+
+    only: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("only", "exclude"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _paths(f"Columns({name}=)", value))
+        if self.only is not None and self.exclude:
+            raise InvalidInput("Columns takes either only= or exclude=, not both")
+
+    @property
+    def all(self) -> bool:
+        """Whether every path becomes a column."""
+        return self.only is None and not self.exclude
+
+    def covers(self, path: str) -> bool:
+        """Whether the values at the path become a column."""
+        if self.only is None:
+            return not _below(path, self.exclude)
+        return _below(path, self.only)
+
+
+def _paths(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidInput(f'{name} must be a list of payload paths such as ["year", "author.name"], not {value!r}')
+    paths = tuple(value)
+    for path in paths:
+        if not isinstance(path, str) or not path:
+            raise InvalidInput(f'{name} holds {path!r}; a payload path is a string such as "year" or "author.name"')
+    return tuple(sorted({str(path) for path in paths}))
+
+
+def _below(path: str, roots: tuple[str, ...]) -> bool:
+    return any(path == root or path.startswith(root + ".") for root in roots)
+
+
+def parse_columns(columns: Any) -> Columns:
+    """The user's `columns=`: "all", a list of paths, or vecdb.Columns(...)."""
+    if isinstance(columns, Columns):
+        return columns
+    if isinstance(columns, str):
+        if columns == "all":
+            return Columns()
+    elif isinstance(columns, Iterable) and not isinstance(columns, Mapping | bytes):
+        return Columns(only=tuple(columns))
+    raise InvalidInput(
+        f'columns must be "all", a list of payload paths, or vecdb.Columns(exclude=[...]); not {columns!r:.100}'
+    )
 
 
 SYNC_MODES = ("full", "interval", "none")

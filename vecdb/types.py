@@ -133,7 +133,25 @@ class Null:
     path: str
 
 
-Probe = Equal | Within | Prefix | Present | Null
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Rows where a string at `path` (any element) holds `pattern`: a text, or an RE2 expression when `regex`."""
+
+    path: str
+    pattern: str
+    regex: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """Rows where the value at `path` is a list of `low` to `high` elements, of whatever type; None: no bound."""
+
+    path: str
+    low: int = 0
+    high: int | None = None
+
+
+Probe = Equal | Within | Prefix | Present | Null | Search | Sized
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -58,7 +59,7 @@ def compare_one(item: tuple[str, Any] | None, operator: str, operand: Any) -> bo
     if item is None:
         return False
     kind, found = item
-    if operator == "$in":
+    if operator in ("$in", "$any"):
         return any(item == key(option) for option in operand)
     if operator == "$between":
         return compare_one(item, "$gte", operand[0]) and compare_one(item, "$lte", operand[1])
@@ -81,11 +82,27 @@ def field_matches(value: Any, operator: str, operand: Any) -> bool:
     match operator:
         case "$eq" if operand is None:
             return value is None
+        case "$all":
+            return all(compare(value, "$eq", wanted) for wanted in operand)
+        case "$contains":
+            if isinstance(value, list):
+                return compare(value, "$eq", operand)
+            return isinstance(value, str) and isinstance(operand, str) and operand in value
+        case "$not_contains":
+            return not field_matches(value, "$contains", operand)
+        case "$size":
+            bounds = operand if isinstance(operand, dict) else {"$gte": operand, "$lte": operand}
+            return isinstance(value, list) and all(compare_one(key(len(value)), op, b) for op, b in bounds.items())
+        case "$is_empty":
+            return (value is MISSING or value is None or value == []) == operand
+        case "$regex":
+            strings = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+            return any(re.search(operand, item) is not None for item in strings)
         case "$ne":
             return not field_matches(value, "$eq", operand)
         case "$nin":
             return not field_matches(value, "$in", operand)
-        case "$in" if value is None:
+        case "$in" | "$any" if value is None:
             return any(option is None for option in operand)
         case "$not":
             return not all(field_matches(value, inner, below) for inner, below in operand.items())

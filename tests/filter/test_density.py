@@ -45,6 +45,12 @@ def leaf(random_: random.Random) -> dict[str, Any]:
             {"name": {"$gt": "name 88"}},
             {"maybe": {"$exists": True}},
             {"maybe": None},
+            {"tags": {"$all": random_.sample(["a", "b", 1], 2)}},
+            {"tags": {"$size": {"$gte": random_.randrange(4)}}},
+            {"tags": {"$contains": "a"}},
+            {"name": {"$contains": random_.choice(["7", "name 11"])}},
+            {"name": {"$regex": random_.choice(["[0-4]7$", "^name 1.$"])}},
+            {"tags": {"$is_empty": random_.random() < 0.5}},
             {"nothing": 1},
         ]
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vecdb.errors import FilterError
-from vecdb.filter.expression import And, F, Leaf, Node, Not
+from vecdb.filter.builder import F
+from vecdb.filter.expression import And, Leaf, Node, Not
 from vecdb.filter.parse import parse
 from vecdb.types import Equal
 
@@ -37,7 +38,29 @@ BAD: list[tuple[Any, str]] = [
     ({"$an": [{"a": 1}]}, r"where\.\$an: unknown operator '\$an'; did you mean \$and\? known here: \$and, \$or"),
     ({"a": {"$gr": 1}}, r"where\.a\.\$gr: unknown operator '\$gr'; did you mean \$gt"),
     ({"a": {">": 1}}, r"where\.a: '>' is no operator; write \$gt"),
-    ({"a": {"$regex": "x"}}, r"unknown operator '\$regex'; known here"),
+    ({"a": {"$quux": "x"}}, r"unknown operator '\$quux'; known here"),
+    ({"a": {"$regex": 5}}, r"where\.a\.\$regex: needs an RE2 expression, a string, not int"),
+    (
+        {"a": {"$regex": "(?=x)"}},
+        r"where\.a\.\$regex: RE2 cannot read '\(\?=x\)': invalid perl operator: .*no look",
+    ),
+    ({"$or": [{"a": {"$regex": "("}}]}, r"where\.\$or\[0\]\.a\.\$regex: RE2 cannot read '\(': missing \)"),
+    ({"a": {"$regex": "\ud800"}}, r"where\.a\.\$regex: compares with a string that holds a lone surrogate"),
+    ({"a": {"$contains": [1]}}, r"where\.a\.\$contains: cannot compare with list"),
+    ({"a": {"$contains": None}}, r"where\.a\.\$contains: cannot compare with NoneType"),
+    ({"a": {"$any": "abc"}}, r"where\.a\.\$any: needs a list of values, not str"),
+    ({"a": {"$all": []}}, r"where\.a\.\$all: needs one or more values, .*use \$exists"),
+    ({"a": {"$all": [1, None]}}, r"where\.a\.\$all\[1\]: cannot compare with NoneType"),
+    ({"a": {"$all": 5}}, r"where\.a\.\$all: needs a list of values, not int"),
+    ({"a": {"$size": -1}}, r"where\.a\.\$size: needs a number of elements, an integer from 0 to 2147483647, not -1"),
+    ({"a": {"$size": True}}, r"where\.a\.\$size: needs a number of elements"),
+    ({"a": {"$size": 1.5}}, r"where\.a\.\$size: needs a number of elements"),
+    ({"a": {"$size": 2**31}}, r"where\.a\.\$size: needs a number of elements"),
+    ({"a": {"$size": {}}}, r"where\.a\.\$size: needs a number of elements, or comparisons, one of \$gt, "),
+    ({"a": {"$size": {"$in": [1]}}}, r"where\.a\.\$size\.\$in: unknown comparison of sizes; known here: \$gt, \$gte"),
+    ({"a": {"$size": {"$gt": "x"}}}, r"where\.a\.\$size\.\$gt: needs a number of elements"),
+    ({"a": {"$is_empty": 1}}, r"where\.a\.\$is_empty: needs true or false, not 1"),
+    ({"$contains": 5}, r"where\.\$contains: the operator is not known here; put it below a field"),
     ({"a": {"$zzzzzz": 1}}, r"known here: \$eq, \$ne"),
     ({"$gte": 5}, r"where\.\$gte: the operator is not known here; put it below a field"),
     ({"a": {"$or": [1]}}, r"where\.a\.\$or: the operator is not known here; it stands above fields"),

@@ -50,6 +50,10 @@ def kind(value: Any) -> str:
     return found[0] if found else ""
 
 
+sizes = st.dictionaries(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), st.integers(0, 3), min_size=1, max_size=2)
+# What Python's re and RE2 read alike; "$" would not be, because Python's also matches before a last newline.
+patterns = st.sampled_from(["", "a", "^a", "b.?c", "(?i)A", "^(ab|x+)", "[é-ü]", "\\x00", "^.{2}", "(?s)^.", "x{20}"])
+
 conditions = st.one_of(
     scalars,
     st.none(),
@@ -63,7 +67,13 @@ conditions = st.one_of(
     ),
     st.tuples(ordered, ordered).filter(lambda pair: kind(pair[0]) == kind(pair[1])).map(lambda p: {"$between": [*p]}),
     st.builds(lambda text: {"$startswith": text}, words),
-    st.builds(lambda name, flag: {name: flag}, st.sampled_from(["$exists", "$is_null"]), st.booleans()),
+    st.builds(lambda name, flag: {name: flag}, st.sampled_from(["$exists", "$is_null", "$is_empty"]), st.booleans()),
+    st.builds(lambda operator, operand: {operator: operand}, st.sampled_from(["$contains", "$not_contains"]), scalars),
+    st.builds(lambda operand: {"$any": operand}, st.lists(scalars | st.none(), max_size=3)),
+    st.builds(lambda operand: {"$all": operand}, st.lists(scalars, min_size=1, max_size=3)),
+    st.builds(lambda size: {"$size": size}, st.integers(0, 3)),
+    st.builds(lambda size: {"$size": size}, sizes),
+    st.builds(lambda pattern: {"$regex": pattern}, patterns),
 )
 conditions = conditions | st.builds(lambda inner: {"$not": {"$lt": inner}}, numbers)
 filters = st.recursive(

@@ -11,8 +11,9 @@ import pytest
 
 from tests.filter import oracle
 from tests.filter.sources import all_forms
+from vecdb.filter.builder import F
 from vecdb.filter.evaluate import evaluate
-from vecdb.filter.expression import F, Node
+from vecdb.filter.expression import Node
 from vecdb.filter.parse import _LOGICAL, _OPERATORS, parse
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
@@ -57,6 +58,14 @@ PAIRS: list[tuple[dict[str, Any], Node]] = [
     ({"a": {"$in": [1, None]}}, F("a").in_([1, None])),
     ({"a": {"$nin": [1, "b"]}}, F("a").not_in([1, "b"])),
     ({"a": {"$startswith": "x"}}, F("a").startswith("x")),
+    ({"a": {"$any": [1, "b"]}}, F("a").any_of([1, "b"])),
+    ({"a": {"$all": [1, "b"]}}, F("a").all_of([1, "b"])),
+    ({"a": {"$contains": "x"}}, F("a").contains("x")),
+    ({"a": {"$not_contains": 5}}, F("a").not_contains(5)),
+    ({"a": {"$regex": "x+"}}, F("a").matches("x+")),
+    ({"a": {"$size": 2}}, F("a").size(2)),
+    ({"a": {"$size": {"$gte": 2, "$lt": 5}}}, F("a").size(2, 4)),
+    ({"a": {"$is_empty": True}}, F("a").is_empty()),
     ({"a": {"$exists": True}}, F("a").exists()),
     ({"a": {"$exists": False}}, ~F("a").exists()),
     ({"a": {"$is_null": True}}, F("a").is_null()),

@@ -18,7 +18,7 @@ from vecdb.kernels import bitset
 from vecdb.storage import string_table
 from vecdb.storage.columns import GrowingColumns, SealedColumns, merge_sealed
 from vecdb.storage.string_table import StringTable
-from vecdb.types import ColumnInfo, Equal, Null, Prefix, Present, Within
+from vecdb.types import ColumnInfo, Equal, Null, Prefix, Present, Search, Sized, Within
 
 INF = float("inf")
 NUMBERS = [0, 1, -1, 1.0, 1.5, -1.5, -0.0, 5e-324, -5e-324, 1e300, -1e300, INF, -INF, float("nan")]
@@ -216,6 +216,29 @@ def test_as_many_elements_as_rows_are_not_one_for_every_row() -> None:
         assert rows(source, Within("a", 2, None)) == [0, 2]
 
 
+def test_searched_strings_and_sizes_of_lists() -> None:
+    payloads = [{"a": "word 7"}, {"a": ["x", "7", None]}, {"a": 7}, {"a": []}, {"a": [[7], {}]}, {"b": "7"}]
+    for _, source in all_forms(payloads):
+        assert rows(source, Search("a", "7", regex=False)) == [0, 1]
+        assert rows(source, Search("a", "d.7$", regex=True)) == [0]
+        assert rows(source, Search("a", "d.7", regex=False)) == rows(source, Search("none", "7", regex=True)) == []
+        assert rows(source, Sized("a")) == [1, 3, 4]
+        assert rows(source, Sized("a", 2, 3)) == [1, 4]
+        assert rows(source, Sized("a", 0, 0)) == [3]
+        assert rows(source, Sized("a", 3, 1)) == rows(source, Sized("a", 2**31 - 1)) == rows(source, Sized("b")) == []
+        assert source.value_counts("a") == {("string", w): 1 for w in ("word 7", "x", "7")} | {("number", 7): 1}
+
+
+def test_a_search_knows_strings_that_came_after_it() -> None:
+    columns = GrowingColumns()
+    for first in range(0, 300, 100):
+        columns.append(first, [{"s": f"{row % 150}"} for row in range(first, first + 100)])
+        found = rows(columns.at(first + 100), Search("s", "^[0-9]$", regex=True))
+        assert found == [row for row in range(first + 100) if row % 150 < 10]
+    for number in range(40):
+        assert rows(columns.at(300), Search("s", str(number), regex=False))[0] == number
+
+
 def test_a_column_of_empty_strings() -> None:
     for _, source in all_forms([{"s": "", "b": b""}, {"s": ""}]):
         assert rows(source, Equal("s", ("",))) == rows(source, Prefix("s", "")) == [0, 1]
@@ -225,7 +248,7 @@ def test_a_column_of_empty_strings() -> None:
 def test_array_names_are_safe_as_file_names() -> None:
     arrays = growing([{"a": value} for value in (1, 1.5, True, "x", b"x", None, [2], dt.date(2020, 1, 1))]).sealed(None)
     assert all(name.isidentifier() and len(name) < 24 for name in arrays["a"])
-    assert len(arrays["a"]) == 4 * 2 + 2 * 4 + 2
+    assert len(arrays["a"]) == 5 * 2 + 2 * 4 + 1
 
 
 def test_a_reader_keeps_its_rows_while_others_are_appended() -> None:
@@ -296,15 +319,17 @@ DAMAGE: list[tuple[str, Any]] = [
     ("string_starts", np.array([0, 1, 9], np.int64)),
     ("string_rows", np.array([0, 7], np.int32)),
     ("null_rows", np.array([-5], np.int32)),
+    ("size_rows", np.array([-5], np.int32)),
+    ("size_values", np.array([1, 1], np.int32)),
 ]
 
 
 @pytest.mark.parametrize(("name", "damaged"), DAMAGE)
 def test_damaged_arrays_are_refused_at_first_use(name: str, damaged: Any) -> None:
-    arrays = growing([{"a": 1}, {"a": "x"}, {"a": 2}, {"a": "y"}, {"a": None}]).sealed(None)
-    SealedColumns(5, arrays).count(Equal("a", (1,)))
+    arrays = growing([{"a": 1}, {"a": "x"}, {"a": 2}, {"a": "y"}, {"a": None}, {"a": []}]).sealed(None)
+    SealedColumns(6, arrays).count(Equal("a", (1,)))
     arrays["a"][name] = damaged
-    source = SealedColumns(5, arrays)
+    source = SealedColumns(6, arrays)
     with pytest.raises(ValueError, match="column 'a': "):
         source.count(Equal("a", (1,)))
 

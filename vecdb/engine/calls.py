@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from vecdb.engine.segment_search import SearchOptions
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import View
 from vecdb.errors import InvalidInput, NotFound
-from vecdb.filter.parse import parse
 from vecdb.options import EF_MAX, K_MAX, check_int, parse_index
 from vecdb.results import Record, Records
 from vecdb.storage.keys import encode_key
@@ -96,7 +95,7 @@ def _request(
         Request(
             field,
             k,
-            parse(where) if where is not None else None,
+            intake.check_filter(view.meta, where) if where is not None else None,
             SearchOptions(ef, rescore, exact, threads, recall),
             offset,
             _bound("max_distance", wish.max_distance),
@@ -182,17 +181,17 @@ def get(
     if ids is not None:
         at, rows = read.rows_of_keys(view, [encode_key(value) for value in intake.check_ids(ids)])
     else:
-        at, rows = read.matching_rows(view, engine.filters, parse(where))
+        at, rows = read.matching_rows(view, engine.filters, intake.check_filter(view.meta, where))
     if order_by is not None:
-        path, descending = _order(order_by)
+        path, descending = _order(view, order_by)
         at, rows = read.ordered(view, at, rows, path, descending)
     return read.records(view, shown, at[offset:end], rows[offset:end], payloads, vectors)
 
 
-def _order(order_by: Any) -> tuple[str, bool]:
+def _order(view: View, order_by: Any) -> tuple[str, bool]:
     if not isinstance(order_by, str) or not order_by.removeprefix("-"):
         raise InvalidInput(f'order_by must be a payload path, or "-path" for descending; not {order_by!r}')
-    return order_by.removeprefix("-"), order_by.startswith("-")
+    return intake.check_path(view.meta, "order_by", order_by.removeprefix("-")), order_by.startswith("-")
 
 
 def _shown_field(view: View, name: Any) -> int:
@@ -201,30 +200,34 @@ def _shown_field(view: View, name: Any) -> int:
 
 
 def scroll(
-    engine: Engine, state: CollectionState, where: Any, batch_size: Any, include: Any, field: Any
+    engine: Engine, state: CollectionState, where: Any, batch_size: Any, order_by: Any, include: Any, field: Any
 ) -> Iterator[Record]:
     view = view_of(engine, state)
     payloads, vectors = _include(include)
     size = check_int("batch_size", batch_size, 1, COUNT_MAX)
-    return read.scroll(view, engine.filters, parse(where), _shown_field(view, field), size, payloads, vectors)
+    shown = _shown_field(view, field)
+    order = None if order_by is None else _order(view, order_by)
+    at, rows = read.matching_rows(view, engine.filters, intake.check_filter(view.meta, where))
+    if order is not None:
+        at, rows = read.ordered(view, at, rows, *order)
+    return read.pages(view, at, rows, shown, size, payloads, vectors)
 
 
 def count(engine: Engine, state: CollectionState, where: Any) -> int:
-    return read.count(view_of(engine, state), engine.filters, parse(where))
+    view = view_of(engine, state)
+    return read.count(view, engine.filters, intake.check_filter(view.meta, where))
 
 
 def distinct(engine: Engine, state: CollectionState, path: Any, where: Any) -> list[tuple[Scalar, int]]:
-    return read.distinct(view_of(engine, state), engine.filters, _path(path), parse(where))
+    view = view_of(engine, state)
+    checked = intake.check_path(view.meta, "distinct", path)
+    return read.distinct(view, engine.filters, checked, intake.check_filter(view.meta, where))
 
 
 def min_max(engine: Engine, state: CollectionState, path: Any, where: Any) -> tuple[Scalar, Scalar] | None:
-    return read.min_max(view_of(engine, state), engine.filters, _path(path), parse(where))
-
-
-def _path(path: Any) -> str:
-    if not isinstance(path, str) or not path:
-        raise InvalidInput(f'a payload path is a string such as "year" or "author.name", not {path!r}')
-    return path
+    view = view_of(engine, state)
+    checked = intake.check_path(view.meta, "min_max", path)
+    return read.min_max(view, engine.filters, checked, intake.check_filter(view.meta, where))
 
 
 def fields(engine: Engine, state: CollectionState) -> dict[str, ColumnInfo]:
@@ -260,6 +263,7 @@ def info(engine: Engine, state: CollectionState) -> dict[str, Any]:
         "uuid": str(uuid.UUID(bytes=view.meta.uuid)),
         "records": view.records,
         "fields": {field.name: field_info(field) for field in view.meta.fields},
+        "columns": "all" if view.meta.columns.all else asdict(view.meta.columns),
     }
 
 

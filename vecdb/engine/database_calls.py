@@ -18,7 +18,7 @@ from vecdb.engine.registry import acquire, borrowed, release, release_dropped
 from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
-from vecdb.options import DatabaseOptions, VectorField, parse_metric
+from vecdb.options import DatabaseOptions, VectorField, parse_columns, parse_metric
 from vecdb.storage.schema import FieldMeta
 from vecdb.types import Progress
 
@@ -63,10 +63,10 @@ def _fields(dim: Any, metric: Any, index: Any, dtype: Any, fields: Any) -> Mappi
 
 
 def create_collection(
-    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any
+    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any, columns: Any
 ) -> CollectionState:
     engine.check_writable()
-    return schema.create_collection(engine, name, _fields(dim, metric, index, dtype, fields))
+    return schema.create_collection(engine, name, _fields(dim, metric, index, dtype, fields), parse_columns(columns))
 
 
 def get_collection(engine: Engine, name: Any) -> CollectionState:
@@ -81,11 +81,13 @@ def get_collection(engine: Engine, name: Any) -> CollectionState:
 
 
 def get_or_create_collection(
-    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any
+    engine: Engine, name: Any, dim: Any, metric: Any, index: Any, dtype: Any, fields: Any, columns: Any
 ) -> CollectionState:
+    """`columns` None: those it has, and all of them for a new collection."""
     with engine.catalog_lock:
         if schema.check_name(name) not in engine.names:
-            return create_collection(engine, name, dim, metric, index, dtype, fields)
+            chosen = "all" if columns is None else columns
+            return create_collection(engine, name, dim, metric, index, dtype, fields, chosen)
     state = get_collection(engine, name)
     wanted = _fields(dim, metric, index, dtype, fields)
     found = {field.name: field for field in state.meta.fields}
@@ -97,6 +99,11 @@ def get_or_create_collection(
                 f"the collection {name!r} exists with other vector fields: {shape}; take it as it is with "
                 "get_collection(), or choose another name"
             )
+    if columns is not None and parse_columns(columns) != state.meta.columns:
+        raise InvalidInput(
+            f"the collection {name!r} exists with other columns: {state.meta.columns}; leave columns= out to take it "
+            "as it is, or choose another name"
+        )
     return state
 
 

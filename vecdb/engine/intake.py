@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from vecdb.errors import InvalidInput
+from vecdb.errors import FilterError, InvalidInput
 from vecdb.files.seams import Seams, uuid7_batch
+from vecdb.filter.expression import Node, paths_of
+from vecdb.filter.parse import parse
 from vecdb.options import DIM_MAX
 from vecdb.storage.batch import FieldBlock
 from vecdb.storage.keys import encode_key
@@ -112,6 +114,33 @@ def prepare_payloads(payloads: Sequence[Any]) -> tuple[list[bytes], list[dict[st
         packed.append(data)
         flats.append(flat)
     return packed, flats
+
+
+# ---- payload paths --------------------------------------------------------------------------------------------------
+def check_filter(meta: CollectionMeta, where: Any) -> Node | None:
+    """The filter that `where` means. FilterError if it cannot be read, or looks at a path that is no column."""
+    node = parse(where)
+    if node is not None and not meta.columns.all:
+        for path in sorted(paths_of(node)):
+            if not meta.columns.covers(path):
+                raise FilterError(f"where: {_no_column(meta, path)}")
+    return node
+
+
+def check_path(meta: CollectionMeta, name: str, path: Any) -> str:
+    """A payload path that is a column; `name` is the argument that an error names."""
+    if not isinstance(path, str) or not path:
+        raise InvalidInput(f'{name}: a payload path is a string such as "year" or "author.name", not {path!r}')
+    if not meta.columns.covers(path):
+        raise InvalidInput(f"{name}: {_no_column(meta, path)}")
+    return path
+
+
+def _no_column(meta: CollectionMeta, path: str) -> str:
+    return (
+        f"{path!r} is stored without a column, because {meta.name!r} was created with {meta.columns}; look at the "
+        "payloads of get() or scroll(), or copy the records into a collection whose columns= has the path"
+    )
 
 
 # ---- vectors --------------------------------------------------------------------------------------------------------

@@ -61,11 +61,10 @@ def records(view: View, field: int | None, at: I32, rows: I32, payloads: bool, v
     return Records(view, at, rows, field, payloads, vectors)
 
 
-def scroll(
-    view: View, cache: FilterCache, node: Node | None, field: int | None, batch_size: int, payloads: bool, vectors: bool
+def pages(
+    view: View, at: I32, rows: I32, field: int | None, batch_size: int, payloads: bool, vectors: bool
 ) -> Iterator[Record]:
-    """Every matching record of one view, read in pages."""
-    at, rows = matching_rows(view, cache, node)
+    """The given records of one view one by one, read in pages."""
     for start in range(0, len(rows), batch_size):
         page = slice(start, start + batch_size)
         yield from records(view, field, at[page], rows[page], payloads, vectors)

@@ -125,6 +125,11 @@ def resolve_update(
     )
 
 
+def matching_keys(state: CollectionState, cache: FilterCache, node: Node | None) -> list[bytes]:
+    """The encoded ids of the records that match, with every earlier write staged."""
+    return state.staged.keys(*matching_rows(state.staged, cache, node))
+
+
 def _patched(payload: dict[str, Any], patch: Mapping[str, Any] | None) -> dict[str, Any]:
     """Top-level keys replace; None stores null; REMOVE deletes."""
     changed = {**payload, **(patch or {})}

@@ -13,7 +13,7 @@ from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
 from vecdb.engine.load import collection_of
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import AlreadyExists, InvalidInput, StorageFailed
-from vecdb.options import IndexOptions, VectorField, parse_index, parse_metric
+from vecdb.options import Columns, IndexOptions, VectorField, parse_index, parse_metric
 from vecdb.storage.catalog import MapFull, Table, Writer
 from vecdb.storage.schema import (
     STATE_KEY,
@@ -73,7 +73,9 @@ def take_snapshot(engine: Engine) -> None:
             replace_views(state, replace(state.view, snapshot=engine.snapshot))
 
 
-def create_collection(engine: Engine, name: str, fields: Mapping[str, VectorField]) -> CollectionState:
+def create_collection(
+    engine: Engine, name: str, fields: Mapping[str, VectorField], columns: Columns
+) -> CollectionState:
     check_name(name)
     metas = tuple(_field_meta(number, title, field) for number, (title, field) in enumerate(fields.items(), 1))
     if not 1 <= len(metas) <= FIELDS_MAX:
@@ -89,7 +91,7 @@ def create_collection(engine: Engine, name: str, fields: Mapping[str, VectorFiel
 
         def change(writer: Writer) -> None:
             state = decode_state(writer.get(Table.DATABASE, STATE_KEY))
-            meta = CollectionMeta(state.next_collection, name, identity, metas)
+            meta = CollectionMeta(state.next_collection, name, identity, metas, columns=columns)
             _put_collection(writer, meta)
             counted = DatabaseState(state.applied_lsn, state.next_collection + 1)
             writer.put(Table.DATABASE, STATE_KEY, encode_state(counted))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vecdb.engine import intake, resolve, schema
+from vecdb.engine import intake, read, resolve, schema
 from vecdb.engine.calls import writable
 from vecdb.engine.commit import write
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import InvalidInput
-from vecdb.filter.parse import parse
 from vecdb.storage.keys import encode_key
 from vecdb.storage.schema import FieldMeta
 
@@ -62,10 +61,12 @@ def _fix_dims(engine: Engine, state: CollectionState, decided: Sequence[tuple[Fi
             raise InvalidInput(f"vectors of {field.name!r} must have {now.dim} dimensions, not {dim}")
 
 
-def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any) -> int:
+def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any, where: Any) -> int:
     writable(engine, state)
-    if ids is None:
-        raise InvalidInput("update needs the ids of the records to change")
+    if (ids is None) == (where is None):
+        raise InvalidInput("update needs either the ids of the records to change or where, and not both")
+    if where is not None:
+        return _update_where(engine, state, vectors, payloads, where)
     if vectors is None and payloads is None:
         raise InvalidInput("update needs vectors, payloads or both")
     keys = intake.encode_keys(intake.check_ids(ids))
@@ -83,6 +84,31 @@ def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, paylo
         _fix_dims(engine, state, [(field, block.values.shape[1]) for field, block in given if field.dim is None])
     part = write(engine, state, len(keys), lambda now: resolve.resolve_update(now, keys, blocks, patches))
     return 0 if part is None else len(part.keys)
+
+
+def _update_where(engine: Engine, state: CollectionState, vectors: Any, patch: Any, where: Any) -> int:
+    if vectors is not None or not isinstance(patch, Mapping):
+        raise InvalidInput("update with where takes one dict as payloads, the patch of every match, and no vectors")
+    _check_patches([patch])
+    node = intake.check_filter(state.meta, where)
+    while True:
+        # Room is taken before the lock under which the matches are final; a match that came meanwhile needs more.
+        room = read.count(state.staged, engine.filters, node)
+        if room > intake.BATCH_RECORDS_MAX:
+            raise InvalidInput(
+                f"the filter matches {room:,} records and one call may change {intake.BATCH_RECORDS_MAX:,}; add a "
+                "condition and update in parts"
+            )
+        found: list[int] = []
+
+        def decide(now: CollectionState, room: int = room, found: list[int] = found) -> Any:
+            keys = resolve.matching_keys(now, engine.filters, node)
+            found.append(len(keys))
+            return resolve.resolve_update(now, keys, {}, [patch] * len(keys)) if len(keys) <= room else None
+
+        part = write(engine, state, room, decide)
+        if found[-1] <= room:
+            return 0 if part is None else len(part.keys)
 
 
 def _check_patches(patches: Sequence[Any] | None) -> None:
@@ -104,6 +130,6 @@ def delete(engine: Engine, state: CollectionState, ids: Any, where: Any) -> int:
         keys = list(dict.fromkeys(map(encode_key, intake.check_ids(ids))))
         part = write(engine, state, 0, lambda now: resolve.resolve_delete_ids(now, keys))
     else:
-        node = parse(where)
+        node = intake.check_filter(state.meta, where)
         part = write(engine, state, 0, lambda now: resolve.resolve_delete_where(now, engine.filters, node))
     return 0 if part is None else len(part.removed)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vecdb.errors import FilterError
-from vecdb.filter import expression
+from vecdb.filter import operators
 from vecdb.filter.expression import And, Leaf, Node, Not, Or, combine, negate
+from vecdb.filter.operands import require_bounds
+from vecdb.types import Sized
 
 DEPTH_MAX = 32
 NODES_MAX = 4_096
@@ -95,7 +97,7 @@ _SIGNS = {"=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "
 def _field(path: str, value: Any, at: str, depth: int) -> Node:
     """A value to equal, or {"$operator": operand, ...}: all of them."""
     if not isinstance(value, Mapping):
-        return expression.equal(path, value, at)
+        return operators.equal(path, value, at)
     _check_depth(at, depth + 1)
     if not value:
         raise FilterError(f"{at}: needs an operator, one of {', '.join(_OPERATORS)}")
@@ -140,36 +142,65 @@ def _compared(path: str, operand: Any, at: str, *, low: bool, is_open: bool) -> 
     if operand is None:
         raise FilterError(f"{at}: has no order for None; use $is_null")
     if low:
-        return expression.within(path, operand, None, is_open, False, at)
-    return expression.within(path, None, operand, False, is_open, at)
+        return operators.within(path, operand, None, is_open, False, at)
+    return operators.within(path, None, operand, False, is_open, at)
 
 
 def _between(path: str, operand: Any, at: str) -> Node:
     if not isinstance(operand, list | tuple) or len(operand) != 2:
         raise FilterError(f"{at}: needs [low, high], not {operand!r:.100}")
     low, high = operand
-    expression.require_bounds(low, high, at)
-    return expression.within(path, low, high, where=at)
+    require_bounds(low, high, at)
+    return operators.within(path, low, high, where=at)
 
 
+def _size(path: str, operand: Any, at: str) -> Node:
+    """A number of elements, or {"$gte": 1, "$lt": 9}: all of the comparisons."""
+    if not isinstance(operand, Mapping):
+        return operators.has_size(path, operand, operand, at)
+    low, high = 0, operators.SIZE_MAX
+    for key, bound in operand.items():
+        if key not in _SIZE_BOUNDS:
+            raise FilterError(f"{at}.{key}: unknown comparison of sizes; known here: {', '.join(_SIZE_BOUNDS)}")
+        operators.has_size(path, bound, bound, f"{at}.{key}")
+        first, last = _SIZE_BOUNDS[key](int(bound))
+        low, high = max(low, first), min(high, last)
+    if not operand:
+        raise FilterError(f"{at}: needs a number of elements, or comparisons, one of {', '.join(_SIZE_BOUNDS)}")
+    return Leaf(Sized(path, low, None if high == operators.SIZE_MAX else high))
+
+
+_SIZE_BOUNDS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "$gt": lambda bound: (bound + 1, operators.SIZE_MAX),
+    "$gte": lambda bound: (bound, operators.SIZE_MAX),
+    "$lt": lambda bound: (0, bound - 1),
+    "$lte": lambda bound: (0, bound),
+}
 _LOGICAL: dict[str, Callable[[list[Node]], Node]] = {
     "$and": lambda nodes: combine(And, *nodes),
     "$or": lambda nodes: combine(Or, *nodes),
     "$nor": lambda nodes: negate(combine(Or, *nodes)),
 }
 _OPERATORS: dict[str, Callable[[str, Any, str], Node]] = {
-    "$eq": expression.equal,
-    "$ne": lambda path, operand, at: negate(expression.equal(path, operand, at)),
+    "$eq": operators.equal,
+    "$ne": lambda path, operand, at: negate(operators.equal(path, operand, at)),
     "$gt": lambda path, operand, at: _compared(path, operand, at, low=True, is_open=True),
     "$gte": lambda path, operand, at: _compared(path, operand, at, low=True, is_open=False),
     "$lt": lambda path, operand, at: _compared(path, operand, at, low=False, is_open=True),
     "$lte": lambda path, operand, at: _compared(path, operand, at, low=False, is_open=False),
-    "$in": expression.is_in,
-    "$nin": lambda path, operand, at: negate(expression.is_in(path, operand, at)),
+    "$in": operators.is_in,
+    "$nin": lambda path, operand, at: negate(operators.is_in(path, operand, at)),
     "$between": _between,
-    "$startswith": expression.starts_with,
-    "$exists": lambda path, operand, at: _flag(expression.exists, path, operand, at),
-    "$is_null": lambda path, operand, at: _flag(expression.is_null, path, operand, at),
+    "$startswith": operators.starts_with,
+    "$regex": operators.matches,
+    "$contains": operators.contains,
+    "$not_contains": lambda path, operand, at: negate(operators.contains(path, operand, at)),
+    "$any": operators.is_in,
+    "$all": operators.has_all,
+    "$size": _size,
+    "$is_empty": lambda path, operand, at: _flag(operators.is_empty, path, operand, at),
+    "$exists": lambda path, operand, at: _flag(operators.exists, path, operand, at),
+    "$is_null": lambda path, operand, at: _flag(operators.is_null, path, operand, at),
 }
 
 

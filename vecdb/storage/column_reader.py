@@ -35,6 +35,8 @@ from vecdb.types import (
     Probe,
     RowSet,
     Scalar,
+    Search,
+    Sized,
     Within,
 )
 
@@ -88,6 +90,10 @@ class ColumnReader(ABC):
                 pieces = self._within(probe)
             case Prefix():
                 pieces = self._prefixed(probe)
+            case Search():
+                pieces = self._searched(probe)
+            case Sized():
+                return self._union(self._sized(probe), lists=False)
         return self._union(pieces, len(self._lists(probe.path)) > 0)
 
     def count(self, probe: Probe) -> Estimate:
@@ -247,6 +253,12 @@ class ColumnReader(ABC):
 
     @abstractmethod
     def _prefixed(self, probe: Prefix) -> Sequence[Piece]: ...
+
+    @abstractmethod
+    def _searched(self, probe: Search) -> Sequence[Piece]: ...
+
+    @abstractmethod
+    def _sized(self, probe: Sized) -> Sequence[Piece]: ...
 
 
 def _as_is(value: Any) -> Any:

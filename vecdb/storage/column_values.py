@@ -15,10 +15,12 @@ import numpy as np
 
 from vecdb.storage.payload import microseconds
 from vecdb.storage.payload_types import INT_MAX, INT_MIN
-from vecdb.types import AnyArray, Scalar, Within
+from vecdb.types import AnyArray, Scalar, Sized, Within
 
 # Stored type -> dtype, for types whose values are fixed in size.
 NUMERIC: dict[str, str] = {"bool": "<u1", "int": "<i8", "float": "<f8", "timestamp": "<i8"}
+SIZE = "size"  # postings of lists by their number of elements; no value of a path is one
+DTYPES = {**NUMERIC, SIZE: "<i4"}
 TEXT = ("string", "bytes")
 STORED = (*NUMERIC, *TEXT)
 # Comparable kind -> stored types, in the order that values of different kinds sort.
@@ -34,6 +36,7 @@ MISSING_RANK = len(RANKS)
 KIND_OF = {stored: kind for kind, types in KINDS.items() for stored in types}
 ORDERED_KINDS = ("number", "timestamp", "string")  # kinds that have ranges
 
+_SIZE_MAX = 2**31 - 1
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TYPES: dict[type, str] = {
     bool: "bool",
@@ -103,6 +106,11 @@ def interval(stored: str, probe: Within) -> tuple[Any, Any] | None:
     last = highest if high is None else min(-edge(-high, probe.high_open), highest)
     # NaN, which stands for "no such float", stays the first of max() and min(), and fails every comparison.
     return (first, last) if first <= last else None
+
+
+def size_bounds(probe: Sized) -> tuple[int, int]:
+    """The least and the greatest size that the probe allows, as int32 holds them."""
+    return min(probe.low, _SIZE_MAX), _SIZE_MAX if probe.high is None else probe.high
 
 
 def _integer_edge(bound: int | float, is_open: bool) -> int | float:

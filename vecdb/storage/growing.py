@@ -101,7 +101,7 @@ class Growing:
         self.rows = 0
         self.keys: list[bytes] = []
         self.payloads: list[bytes] = []
-        self.columns = GrowingColumns()
+        self.columns = GrowingColumns(meta.columns)
         self.fields: dict[int, GrowingField] = {}
         self.overlay: dict[bytes, Version] = {}
         self.deletions: list[Deletion] = []

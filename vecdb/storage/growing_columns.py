@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from vecdb.options import Columns
 from vecdb.storage.column_reader import ColumnReader, Piece, Scan, Text
-from vecdb.storage.column_values import NUMERIC, STORED, TEXT, interval, points, texts
+from vecdb.storage.column_values import NUMERIC, STORED, TEXT, interval, points, size_bounds, texts
 from vecdb.storage.growing_postings import Growable, GrowingColumn, mask_of
 from vecdb.storage.payload import FlatValue
-from vecdb.types import I32, AnyArray, Equal, Prefix, Probe, RowSet, Within
+from vecdb.types import I32, AnyArray, Equal, Prefix, Probe, RowSet, Search, Sized, Within
 
 _SLICE = 128  # records handled between two yields of the interpreter lock
 _BATCH = 512  # records turned into arrays at once
@@ -22,7 +23,9 @@ _NO_ROWS: I32 = np.empty(0, np.int32)
 class GrowingColumns:
     """The columns of one growing segment. One thread appends; any number reads through `at`, without a lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: Columns | None = None) -> None:
+        self._chosen = chosen or Columns()
+        self._covered: dict[str, bool] = {}  # paths that were looked at
         self._columns: dict[str, GrowingColumn] = {}
         self._rows = 0
         self._reader = GrowingReader(self._columns, 0)
@@ -62,15 +65,21 @@ class GrowingColumns:
             time.sleep(0)
         return sealed
 
+    def _covers(self, path: str) -> bool:
+        covered = self._covered.get(path)
+        if covered is None:
+            covered = self._covered[path] = self._chosen.covers(path)
+        return covered
+
     def _append_batch(self, first_row: int, flats: Sequence[Mapping[str, FlatValue]]) -> None:
         gathered: dict[str, tuple[list[int], list[FlatValue]]] = {}
         for row, flat in enumerate(flats, first_row):
             for path, value in flat.items():
-                if path in gathered:
+                if path in gathered:  # every covered path but for its first record
                     rows, values = gathered[path]
                     rows.append(row)
                     values.append(value)
-                else:
+                elif self._covers(path):
                     gathered[path] = ([row], [value])
             if row % _SLICE == 0:
                 time.sleep(0)
@@ -171,6 +180,21 @@ class GrowingReader(ColumnReader):
             return []
         codes, rows = self._posted(column, "string")
         return [Scan(column.words["string"].prefixed(probe.text)[codes], rows)]
+
+    def _searched(self, probe: Search) -> list[Piece]:
+        column = self._columns.get(probe.path)
+        if column is None or "string" not in column.words:
+            return []
+        codes, rows = self._posted(column, "string")
+        return [Scan(column.words["string"].searched(probe)[codes], rows)]
+
+    def _sized(self, probe: Sized) -> list[Piece]:
+        rows = self._lists(probe.path)
+        if not len(rows):
+            return []
+        sizes = self._columns[probe.path].sizes.array()[: len(rows)]
+        first, last = size_bounds(probe)
+        return [Scan((sizes >= first) & (sizes <= last), rows)]
 
     def _until(self, rows: Growable) -> I32:
         array = rows.array()

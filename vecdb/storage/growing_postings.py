@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from vecdb.storage import seal_columns
-from vecdb.storage.column_values import NUMERIC, TEXT, encode, stored_type
-from vecdb.storage.payload import FlatValue, microseconds
-from vecdb.types import I32, AnyArray, Within
+from vecdb.storage.column_values import NUMERIC, SIZE, TEXT, encode, stored_type
+from vecdb.storage.payload import Elements, FlatValue, microseconds
+from vecdb.storage.text_search import search_list
+from vecdb.types import I32, AnyArray, Search, Within
 
 _FIRST_CAPACITY = 256
 _TAIL = 1024  # values of a dictionary that may wait to be sorted
+_SEARCHES = 16  # searched texts whose answers a dictionary keeps
 
 
 class Growable:
@@ -46,6 +48,7 @@ class Words:
         self.values: list[Any] = []
         self.codes: dict[Any, int] = {}
         self._sorted: tuple[list[Any], list[int]] = ([], [])
+        self._searches: dict[Search, AnyArray] = {}
 
     def encode(self, values: Iterable[Any]) -> AnyArray:
         codes = self.codes
@@ -72,6 +75,16 @@ class Words:
         last = bisect.bisect_right(ordered, text, lo=first, key=lambda value: value[: len(text)])
         return _marked(codes, codes[first:last], [value.startswith(text) for value in self.values[len(codes) :]])
 
+    def searched(self, probe: Search) -> AnyArray:
+        """For every code, whether its value matches; values that came since the last time are added to the answer."""
+        known = self._searches.get(probe, np.zeros(0, np.bool_))
+        if len(known) < len(self.values):
+            known = np.append(known, search_list(self.values[len(known) :], probe))
+            if len(self._searches) >= _SEARCHES:
+                self._searches = {}
+            self._searches[probe] = known
+        return known
+
     def _ordered(self) -> tuple[list[Any], list[int]]:
         """The first values in ascending order with their codes; the rest, at most an eighth, stays a tail."""
         ordered, codes = self._sorted
@@ -91,6 +104,7 @@ class GrowingColumn:
     def __init__(self) -> None:
         self.present = Growable("<i4")
         self.nulls = Growable("<i4")
+        self.sizes = Growable("<i4")  # elements of each list in `lists`, published before it
         self.lists = Growable("<i4")
         self.postings: dict[str, tuple[Growable, Growable]] = {}  # stored type -> values (or codes), rows
         self.words: dict[str, Words] = {}  # text type -> its dictionary
@@ -106,7 +120,7 @@ class GrowingColumn:
 
     def _append_mixed(self, rows: I32, values: list[FlatValue]) -> None:
         buckets: dict[str, tuple[list[Any], list[int]]] = {}
-        nulls, lists = [], []
+        nulls, lists, sizes = [], [], []
         for row, value in zip(rows.tolist(), values, strict=True):
             if value is None:
                 nulls.append(row)
@@ -115,6 +129,7 @@ class GrowingColumn:
             if isinstance(value, list | tuple):
                 if isinstance(value, list):
                     lists.append(row)
+                    sizes.append(value.length if isinstance(value, Elements) else len(value))
                 elements = _distinct(value)
             for element in elements:
                 bucket = buckets.setdefault(stored_type(type(element)), ([], []))
@@ -123,6 +138,7 @@ class GrowingColumn:
         for stored, (elements, posted) in buckets.items():
             self._post(stored, elements, np.array(posted, np.int32))
         self.nulls.append(np.array(nulls, np.int32))
+        self.sizes.append(np.array(sizes, np.int32))
         self.lists.append(np.array(lists, np.int32))
 
     def _post(self, stored: str, values: Sequence[Any], rows: I32) -> None:
@@ -142,12 +158,12 @@ class GrowingColumn:
         posted_rows.append(rows)
 
     def sealed(self, rows: int, renumbered: I32 | None) -> dict[str, AnyArray]:
-        present, nulls, lists = (
-            seal_columns.renumber(growing.array(), renumbered) for growing in (self.present, self.nulls, self.lists)
-        )
+        present, nulls = (seal_columns.renumber(growing.array(), renumbered) for growing in (self.present, self.nulls))
         if not len(present):
             return {}
-        arrays = seal_columns.presence(rows, present, nulls, lists)
+        lists = seal_columns.renumber(self.lists.array(), renumbered, drop=False)
+        arrays = seal_columns.presence(rows, present, nulls)
+        arrays |= seal_columns.numeric(SIZE, self.sizes.array()[lists >= 0], lists[lists >= 0])
         for stored, (values, growing) in self.postings.items():
             posted = seal_columns.renumber(growing.array(), renumbered, drop=False)
             kept = posted >= 0

@@ -27,6 +27,14 @@ CODE_DATETIME, CODE_DATE = 1, 2
 # () stands for a nested object: there is something at the path, and no value of its own.
 FlatValue = Scalar | None | list[Scalar] | tuple[()]
 
+
+class Elements(list[Scalar]):
+    """The elements of a list that are indexed; `length` counts the others too."""
+
+    __slots__ = ("length",)
+    length: int
+
+
 _EPOCH = dt.datetime(1970, 1, 1)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _PLAIN_ELEMENTS = PLAIN - {NoneType}
@@ -118,8 +126,10 @@ def _flatten_plain(payload: Payload) -> dict[str, FlatValue] | None:
     return flat
 
 
-def _indexed_elements(values: list[Any]) -> list[Scalar]:
-    return [value for value in values if value is not None and not isinstance(value, dict | list)]
+def _indexed_elements(values: list[Any]) -> Elements:
+    elements = Elements(value for value in values if value is not None and not isinstance(value, dict | list))
+    elements.length = len(values)
+    return elements
 
 
 def _pack(payload: Payload) -> bytes:

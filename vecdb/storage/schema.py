@@ -16,7 +16,7 @@ import msgpack
 
 from vecdb.errors import Corrupted, UnsupportedFormat
 from vecdb.files.arrays import ArrayEntry
-from vecdb.options import IndexOptions, index_from_dict, index_to_dict
+from vecdb.options import Columns, IndexOptions, index_from_dict, index_to_dict
 from vecdb.types import VECTOR_DTYPES, Metric
 
 FORMAT_VERSION = 1
@@ -82,7 +82,11 @@ class FieldMeta:
 
 @dataclass(frozen=True, slots=True)
 class CollectionMeta:
-    """A collection as of `applied_lsn`. `paths`: payload path of each path number, by position."""
+    """A collection as of `applied_lsn`.
+
+    paths     payload path of each path number, by position
+    columns   which payload paths become columns; never changes
+    """
 
     number: int
     name: str
@@ -92,6 +96,7 @@ class CollectionMeta:
     next_segment: int = 1
     records: int = 0
     paths: tuple[str, ...] = ()
+    columns: Columns = field(default_factory=Columns)
 
     def field(self, name: str) -> FieldMeta | None:
         return next((field for field in self.fields if field.name == name), None)
@@ -211,18 +216,20 @@ def encode_collection(meta: CollectionMeta) -> bytes:
         [f.number, f.name, f.dim, int(f.metric), f.dtype, f.index and index_to_dict(f.index)] for f in meta.fields
     ]
     value = [meta.name, meta.uuid, fields, meta.next_sequence, meta.next_segment, meta.records, list(meta.paths)]
+    value.append([meta.columns.only, meta.columns.exclude])
     return _pack(collection_key(meta.number), value)
 
 
 def decode_collection(key: bytes, stored: bytes) -> CollectionMeta:
-    name, identity, fields, *counters, paths = _unpack(key, stored)
+    name, identity, fields, *counters, paths, (only, exclude) = _unpack(key, stored)
     metas = tuple(
         FieldMeta(number, title, dim, Metric(metric), dtype, index_from_dict(index) if index else None)
         for number, title, dim, metric, dtype, index in fields
     )
     next_sequence, next_segment, records = counters
     number = _NUMBER.unpack(key)[0]
-    return CollectionMeta(number, name, identity, metas, next_sequence, next_segment, records, tuple(paths))
+    columns = Columns(None if only is None else tuple(only), tuple(exclude))
+    return CollectionMeta(number, name, identity, metas, next_sequence, next_segment, records, tuple(paths), columns)
 
 
 def encode_segment(collection: int, entry: SegmentEntry) -> bytes:

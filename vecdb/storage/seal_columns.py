@@ -6,7 +6,8 @@
     string_starts, string_rows     postings of string i: rows[starts[i]:starts[i + 1]], ascending
     bytes_...                      the same for bytes
     present_rows                   rows that have the path; absent when every row has it and something else is there
-    null_rows, list_rows           rows with null, rows with a list; absent when there are none
+    size_values, size_rows         lists: postings by number of elements, int32, those that are not indexed included
+    null_rows                      rows with null; absent when there are none
 
 NaN is present and posted nowhere. Everything is vectorised, so that searches go on while a segment is sealed.
 """
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecdb.storage import string_table
-from vecdb.storage.column_values import NUMERIC, TEXT
+from vecdb.storage.column_values import DTYPES, TEXT
 from vecdb.storage.sealed_columns import SealedColumns
 from vecdb.types import I32, I64, U8, AnyArray
 
@@ -36,9 +37,8 @@ def renumber(rows: I32, renumbered: I32 | None, *, drop: bool = True) -> I32:
     return found[found >= 0] if drop else found
 
 
-def presence(rows: int, present: I32, nulls: I32, lists: I32) -> dict[str, AnyArray]:
-    arrays: dict[str, AnyArray] = {"null_rows": nulls, "list_rows": lists}
-    arrays = {name: np.sort(array).astype("<i4") for name, array in arrays.items() if len(array)}
+def presence(rows: int, present: I32, nulls: I32) -> dict[str, AnyArray]:
+    arrays: dict[str, AnyArray] = {"null_rows": np.sort(nulls).astype("<i4")} if len(nulls) else {}
     if len(present) < rows:
         arrays["present_rows"] = np.sort(present).astype("<i4")
     return arrays
@@ -49,7 +49,7 @@ def numeric(stored: str, values: AnyArray, rows: I32) -> dict[str, AnyArray]:
         return {}
     order = np.lexsort((rows, values))
     return {
-        f"{stored}_values": values[order].astype(NUMERIC[stored], copy=False),
+        f"{stored}_values": values[order].astype(DTYPES[stored], copy=False),
         f"{stored}_rows": rows[order].astype("<i4", copy=False),
     }
 
@@ -97,13 +97,13 @@ def merge_sealed(parts: Sequence[tuple[SealedColumns, I32]], rows: int) -> dict[
     merged = {}
     for path in dict.fromkeys(path for columns, _ in parts for path in columns.path_names):
         found = [(columns, renumbered) for columns, renumbered in parts if path in columns.path_names]
-        present, nulls, lists = (
+        present, nulls = (
             np.concatenate([renumber(getattr(columns, name)(path), renumbered) for columns, renumbered in found])
-            for name in ("present_rows", "null_rows", "list_rows")
+            for name in ("present_rows", "null_rows")
         )
         if len(present):
-            arrays = presence(rows, present, nulls, lists)
-            for stored in NUMERIC:
+            arrays = presence(rows, present, nulls)
+            for stored in DTYPES:
                 arrays |= _merge_numeric(path, stored, found)
                 time.sleep(0)
             for stored in TEXT:
@@ -114,7 +114,7 @@ def merge_sealed(parts: Sequence[tuple[SealedColumns, I32]], rows: int) -> dict[
 
 
 def _merge_numeric(path: str, stored: str, parts: Sequence[tuple[SealedColumns, I32]]) -> dict[str, AnyArray]:
-    values, rows = [np.empty(0, NUMERIC[stored])], [np.empty(0, np.int32)]
+    values, rows = [np.empty(0, DTYPES[stored])], [np.empty(0, np.int32)]
     for columns, renumbered in parts:
         part_values, part_rows = columns.numeric(path, stored)
         new = renumber(part_rows, renumbered, drop=False)

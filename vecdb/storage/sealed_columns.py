@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vecdb.storage.column_reader import ColumnReader, Text
-from vecdb.storage.column_values import NUMERIC, STORED, interval, points, texts
+from vecdb.storage.column_values import DTYPES, NUMERIC, SIZE, STORED, interval, points, size_bounds, texts
 from vecdb.storage.string_table import StringTable
-from vecdb.types import I32, I64, U8, AnyArray, Equal, Estimate, Null, Prefix, Present, Probe, Within
+from vecdb.types import I32, I64, U8, AnyArray, Equal, Estimate, Null, Prefix, Present, Probe, Search, Sized, Within
 
 _NO_ROWS: I32 = np.empty(0, np.int32)
 
@@ -58,16 +58,20 @@ class SealedColumns(ColumnReader):
     def count(self, probe: Probe) -> Estimate:
         """How many rows the probe matches, exactly; without lists from binary searches alone."""
         column = self._column(probe.path)
-        if isinstance(probe, Present | Null) or column is None or len(column.lists):
+        if isinstance(probe, Present | Null) or column is None:
+            return super().count(probe)
+        if len(column.lists) and not isinstance(probe, Sized):
             return super().count(probe)
         found = sum(spans.count() for spans in self._spans(column, probe))
         return Estimate(found, found)
 
     def numeric(self, path: str, stored: str) -> tuple[AnyArray, I32]:
-        """(values, rows) of the postings of a numeric type, sorted; empty when there are none."""
+        """(values, rows) of the postings of a numeric type or of SIZE, sorted; empty when there are none."""
         column = self._column(path)
+        if column is not None and stored == SIZE:
+            return column.sizes
         if column is None or stored not in column.numeric:
-            return np.empty(0, NUMERIC[stored]), _NO_ROWS
+            return np.empty(0, DTYPES[stored]), _NO_ROWS
         return column.numeric[stored]
 
     def text_arrays(self, path: str, stored: str) -> tuple[U8, I64, I64, I32] | None:
@@ -80,9 +84,6 @@ class SealedColumns(ColumnReader):
 
     def null_rows(self, path: str) -> I32:
         return self._nulls(path)
-
-    def list_rows(self, path: str) -> I32:
-        return self._lists(path)
 
     def _column(self, path: str) -> _Column | None:
         column = self._columns.get(path)
@@ -128,17 +129,25 @@ class SealedColumns(ColumnReader):
     def _prefixed(self, probe: Prefix) -> list[I32]:
         return self._gather(probe)
 
+    def _searched(self, probe: Search) -> list[I32]:
+        return self._gather(probe)
+
+    def _sized(self, probe: Sized) -> list[I32]:
+        return self._gather(probe)
+
     def _gather(self, probe: Probe) -> list[I32]:
         column = self._column(probe.path)
         spans = [] if column is None else self._spans(column, probe)
         return [piece for span in spans for piece in span.gather()]
 
     def _spans(self, column: _Column, probe: Probe) -> list[_Spans]:
+        if isinstance(probe, Sized):
+            values, rows = column.sizes
+            return [_closed_spans(values, rows, np.array(size_bounds(probe), np.int32))]
         spans = [_numeric_spans(stored, *postings, probe) for stored, postings in column.numeric.items()]
         for stored, (_, _, starts, rows) in column.text.items():
-            codes = _code_ranges(stored, column.tables[stored], probe)
-            if codes:
-                ends = np.array(codes, np.int64)
+            ends = _code_ranges(stored, column.tables[stored], probe)
+            if len(ends):
                 spans.append(_Spans(rows, starts[ends[:, 0]], starts[ends[:, 1]]))
         return [span for span in spans if span is not None]
 
@@ -152,13 +161,23 @@ def _numeric_spans(stored: str, values: AnyArray, rows: I32, probe: Probe) -> _S
     bounds = interval(stored, probe) if isinstance(probe, Within) else None
     if bounds is None:
         return None
-    low, high = np.array(bounds, NUMERIC[stored]).reshape(2, 1)
-    first, last = np.searchsorted(values, low), np.searchsorted(values, high, "right")
+    return _closed_spans(values, rows, np.array(bounds, NUMERIC[stored]))
+
+
+def _closed_spans(values: AnyArray, rows: I32, bounds: AnyArray) -> _Spans:
+    """The one span of values from bounds[0] to bounds[1], both included."""
+    first, last = np.searchsorted(values, bounds[:1]), np.searchsorted(values, bounds[1:], "right")
     return _Spans(rows, first, np.maximum(first, last))
 
 
-def _code_ranges(stored: str, table: StringTable, probe: Probe) -> list[tuple[int, int]]:
-    """(first, past the last) numbers of the words that match."""
+def _code_ranges(stored: str, table: StringTable, probe: Probe) -> I64:
+    """(first, past the last) numbers of the words that match, int64 (ranges, 2)."""
+    if stored == "string" and isinstance(probe, Search):
+        return table.searched(probe)
+    return np.array(_bisected(stored, table, probe), np.int64).reshape(-1, 2)
+
+
+def _bisected(stored: str, table: StringTable, probe: Probe) -> list[tuple[int, int]]:
     if isinstance(probe, Equal):
         wanted = texts(stored, probe.values)
         found = [table.find(value.encode() if stored == "string" else value) for value in wanted]
@@ -183,16 +202,15 @@ class _Column:
     def __init__(self, path: str, rows: int, arrays: Mapping[str, AnyArray]) -> None:
         self._path, self._rows, self._arrays = path, rows, arrays
         self.nulls = self._row_array("null_rows")
-        self.lists = self._row_array("list_rows")
         self._present = self._row_array("present_rows") if "present_rows" in arrays else None
         self.numeric: dict[str, tuple[AnyArray, I32]] = {}
         self.text: dict[str, tuple[U8, I64, I64, I32]] = {}
         self.tables: dict[str, StringTable] = {}
-        for stored, dtype in NUMERIC.items():
+        for stored in NUMERIC:
             if f"{stored}_rows" in arrays:
-                values, posted = self._array(f"{stored}_values", dtype), self._row_array(f"{stored}_rows")
-                self._require(len(values) == len(posted), f"{stored} values and rows differ in length")
-                self.numeric[stored] = (values, posted)
+                self.numeric[stored] = self._open_numeric(stored)
+        self.sizes = self._open_numeric(SIZE) if f"{SIZE}_rows" in arrays else (np.empty(0, np.int32), _NO_ROWS)
+        self.lists = self.sizes[1]
         for stored in STORED:
             if f"{stored}_starts" in arrays:
                 self._open_text(stored)
@@ -203,6 +221,11 @@ class _Column:
         if self._present is None:
             self._present = np.arange(self._rows, dtype=np.int32)
         return self._present
+
+    def _open_numeric(self, stored: str) -> tuple[AnyArray, I32]:
+        values, posted = self._array(f"{stored}_values", DTYPES[stored]), self._row_array(f"{stored}_rows")
+        self._require(len(values) == len(posted), f"{stored} values and rows differ in length")
+        return values, posted
 
     def _open_text(self, stored: str) -> None:
         data, offsets = self._array(f"{stored}_bytes", "|u1"), self._array(f"{stored}_offsets", "<i8")

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vecdb.types import I64, U8
+from vecdb.storage.text_search import search_table
+from vecdb.types import I64, U8, Search
 
 _BLOCK = 8  # bytes compared at once
 _SLICE = 256  # strings handled between two yields of the interpreter lock
+_SEARCHES = 8  # searches whose answers a table keeps
 _SAMPLE = 64  # every so many strings one is kept in memory to narrow the search
 
 
@@ -26,6 +28,7 @@ class StringTable:
     def __init__(self, data: U8, offsets: I64) -> None:
         self._data, self._offsets = data, offsets
         self._sample: list[bytes] | None = None
+        self._searches: dict[Search, I64] = {}
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -59,6 +62,18 @@ class StringTable:
         """The position of `text`, or -1."""
         position = self.lower(text)
         return position if position < len(self) and self[position] == text else -1
+
+    def searched(self, probe: Search) -> I64:
+        """The runs of matching positions, int64 (runs, 2): first, past the last. The last answers are kept."""
+        runs = self._searches.get(probe)
+        if runs is None:
+            mask = np.zeros(len(self) + 2, np.int8)
+            mask[1:-1] = search_table(self._data, self._offsets, probe)
+            runs = np.flatnonzero(np.diff(mask)).reshape(-1, 2)
+            if len(self._searches) >= _SEARCHES:
+                self._searches = {}
+            self._searches[probe] = runs
+        return runs
 
     def _narrow(self, text: bytes) -> tuple[int, int]:
         sample = self._sample
