@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from vecdb.engine import calls, write_calls
 from vecdb.engine.report import CollectionStats, Explanation
@@ -70,6 +70,14 @@ class Collection:
         on_conflict   "error": AlreadyExists and nothing is written; "skip": what exists stays; "replace": as upsert
         """
         return write_calls.add(self._engine, self._state, ids, vectors, payloads, on_conflict)
+
+    @overload
+    def update(
+        self, ids: Sequence[Id], vectors: Vectors = None, payloads: Sequence[Payload | None] | None = None
+    ) -> int: ...
+
+    @overload
+    def update(self, *, where: Where, payloads: Payload) -> int: ...
 
     def update(
         self,

@@ -85,11 +85,11 @@ def test_update_where(filled: vecdb.Collection) -> None:
 
 def test_what_update_where_refuses(filled: vecdb.Collection) -> None:
     for arguments in ({}, {"ids": [1], "where": {"n": 1}}):
-        with pytest.raises(vecdb.InvalidInput, match="either the ids of the records to change or where"):
-            filled.update(**arguments, payloads={"a": 1})  # type: ignore[arg-type]
+        with pytest.raises(vecdb.InvalidInput, match="update needs the ids of the records to change, or where"):
+            filled.update(**arguments, payloads={"a": 1})  # type: ignore[call-overload]
     for payloads, vectors in (([{"a": 1}], None), (None, None), ({"a": 1}, [A])):
         with pytest.raises(vecdb.InvalidInput, match="one dict as payloads, the patch of every match, and no vectors"):
-            filled.update(where={"n": 1}, payloads=payloads, vectors=vectors)
+            filled.update(where={"n": 1}, payloads=payloads, vectors=vectors)  # type: ignore[call-overload]
     with pytest.raises(vecdb.InvalidInput, match=r"payloads\[0\]: payload\['a'\] has the type"):
         filled.update(where={"n": 1}, payloads={"a": object()})
     assert filled.get([1])[0].payload == PAYLOADS[1]

@@ -29,6 +29,7 @@ with vecdb.open("data", maintenance="manual", sync="none") as db:
     docs.add(vectors=[[1.0, 2.0, 3.0]], on_conflict="skip")
     both.upsert([1], {"title": [[1, 2]], "body": [[1, 2, 3]]})
     assert_type(docs.update(["a"], payloads=[{"n": vecdb.REMOVE}]), int)
+    assert_type(docs.update(where={"n": 1}, payloads={"n": 2}), int)
     assert_type(docs.delete(where=vecdb.F("n") >= 2), int)
     where = (vecdb.F("n") == 1) & ~vecdb.F("tag").in_(["x"])
     for hit in docs.search([1, 2, 3], k=5, where=where, include=("payloads",)):

@@ -64,7 +64,7 @@ def _fix_dims(engine: Engine, state: CollectionState, decided: Sequence[tuple[Fi
 def update(engine: Engine, state: CollectionState, ids: Any, vectors: Any, payloads: Any, where: Any) -> int:
     writable(engine, state)
     if (ids is None) == (where is None):
-        raise InvalidInput("update needs either the ids of the records to change or where, and not both")
+        raise InvalidInput("update needs the ids of the records to change, or where, and not both")
     if where is not None:
         return _update_where(engine, state, vectors, payloads, where)
     if vectors is None and payloads is None:
