@@ -36,12 +36,12 @@ JIT_ON = not config.DISABLE_JIT
 _DECORATING = threading.Lock()
 
 
-def _host_has_vnni() -> bool:
-    """Whether code may use AVX-512 VNNI; not when another target or the generic path is asked for."""
+def _host_has(*names: str) -> bool:
+    """Whether code may use these features; not when another target or the generic path is asked for."""
     if os.environ.get("VECDB_NO_VNNI") or config.CPU_NAME:
         return False
     features = llvm.get_host_cpu_features()
-    return bool(features.get("avx512vnni", False) and features.get("avx512bw", False))
+    return all(features.get(name, False) for name in names)
 
 
 def _converts_half() -> bool:
@@ -51,7 +51,9 @@ def _converts_half() -> bool:
     return not config.CPU_NAME and bool(llvm.get_host_cpu_features().get("f16c", False))
 
 
-HAS_VNNI = _host_has_vnni()
+HAS_VNNI = _host_has("avx512vnni", "avx512bw")
+HAS_AVX2 = _host_has("avx2")
+HAS_VBMI = _host_has("avx512vbmi", "avx512bw")
 CONVERTS_HALF = _converts_half()
 
 
@@ -60,7 +62,8 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    switches = (numba.__version__, sys.version_info[:2], HAS_VNNI, CONVERTS_HALF, config.BOUNDSCHECK, config.OPT)
+    processor = (HAS_VNNI, HAS_AVX2, HAS_VBMI, CONVERTS_HALF)
+    switches = (numba.__version__, sys.version_info[:2], processor, config.BOUNDSCHECK, config.OPT)
     digest.update(repr(switches).encode())
     return digest.hexdigest()[:16]
 

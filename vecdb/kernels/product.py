@@ -1,0 +1,251 @@
+"""Product quantisation (Jégou, Douze and Schmid, 2011): codebooks of sub-spaces, codes, and the tables of a query.
+
+Sub-quantiser s holds the dimensions bounds[s] .. bounds[s + 1] - 1 of a residual, as the number of the nearest of 16 or
+256 words. books float32 (dim, entries) is all codebooks, one word a column: a query times its rows of books is the
+table of a sub-quantiser, and of what a decoded row r is, <q, r> is the sum of an entry of each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from vecdb.kernels import emit
+from vecdb.kernels.distance import COSINE, DOT
+from vecdb.kernels.emit import FLOATS, I32, I64, SUMS
+from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.lookups import GROUP, ROWS, SUM_MAX, TOP_4, TOP_8, place_4
+from vecdb.kernels.quantize import residual
+from vecdb.types import AnyArray
+
+FAR = np.float32(np.inf)
+NO_WORD = 1 << 20  # beyond all words
+
+
+def product_bytes(bits: int, m: int) -> int:
+    """Bytes of a block of 32 rows of m sub-quantisers: whole groups."""
+    return -(-m * bits * ROWS // (8 * GROUP)) * GROUP
+
+
+def table_bytes(bits: int, stride: int) -> int:
+    """Bytes of the tables of a query, for blocks of `stride` bytes."""
+    return stride // ROWS * (64 if bits == 4 else 256)
+
+
+def _nearest_word_twin(rest: AnyArray, first: Integer, last: Integer, books: AnyArray, distance: AnyArray) -> int:
+    part = slice(int(first), int(last))
+    scores = ((rest[part, None] - books[part]) ** 2).sum(0)
+    distance[0] = scores.min()
+    return int(scores.argmin())
+
+
+@emit.with_twin(_nearest_word_twin)
+def nearest_word(typing_context: Any, rest: Any, first: Any, last: Any, books: Any, distance: Any) -> Any:
+    """The word nearest to rest[first:last], the first of equally near ones; distance[0] = its squared distance.
+
+    rest float32 (dim,);  books float32 (dim, entries), entries a multiple of 16
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = emit.address(context, builder, signature.args[0], args[0])
+        shape = context.make_array(signature.args[3])(context, builder, args[3]).shape
+        _, entries = cgutils.unpack_tuple(builder, shape, 2)
+        begin = emit.row_address(context, builder, signature.args[3], args[3], args[1])
+        best = cgutils.alloca_once_value(builder, emit.constant(FLOATS, float("inf")))
+        which = cgutils.alloca_once_value(builder, emit.constant(SUMS, 0))
+        with cgutils.for_range(builder, builder.sdiv(entries, I64(16))) as words:
+            score = cgutils.alloca_once(builder, FLOATS)
+            builder.store(emit.constant(FLOATS, 0.0), score)
+            block = emit.forward(builder, begin, builder.mul(words.index, I64(64)))
+            with cgutils.for_range(builder, builder.sub(args[2], args[1])) as loop:
+                at = builder.mul(builder.add(loop.index, args[1]), I64(4))
+                value = emit.splat(builder, emit.load(builder, emit.forward(builder, values, at), emit.F32), FLOATS)
+                down = builder.mul(loop.index, builder.mul(entries, I64(4)))
+                step = builder.fsub(value, emit.load(builder, emit.forward(builder, block, down), FLOATS))
+                square = builder.fmul(step, step, flags=("contract",))
+                builder.store(builder.fadd(builder.load(score), square, flags=("contract",)), score)
+            found, held = builder.load(score), builder.load(best)
+            nearer = builder.fcmp_ordered("<", found, held)
+            builder.store(builder.select(nearer, found, held), best)
+            number = emit.splat(builder, builder.trunc(words.index, I32), SUMS)
+            builder.store(builder.select(nearer, number, builder.load(which)), which)
+        least = emit.call(builder, "llvm.vector.reduce.fmin.v16f32", emit.F32, [builder.load(best)])
+        emit.store(builder, least, emit.address(context, builder, signature.args[4], args[4]))
+        lanes = ir.Constant(SUMS, list(range(16)))
+        number = builder.add(builder.mul(builder.load(which), emit.constant(SUMS, 16)), lanes)
+        equal = builder.fcmp_ordered("==", builder.load(best), emit.splat(builder, least, FLOATS))
+        number = builder.select(equal, number, emit.constant(SUMS, NO_WORD))
+        first_of = emit.call(builder, "llvm.vector.reduce.smin.v16i32", I32, [number])
+        none = builder.icmp_signed("==", first_of, I32(NO_WORD))  # every distance overflowed
+        return builder.sext(builder.select(none, I32(0), first_of), I64)
+
+    return types.int64(rest, types.intp, types.intp, books, distance), codegen
+
+
+@kernel
+def train_books(
+    rows: AnyArray, bounds: AnyArray, first: int, last: int, order: AnyArray, warm: bool, iterations: int,
+    books: AnyArray,
+) -> None:  # fmt: skip
+    """k-means (Lloyd, 1982) of sub-spaces first..last-1: their rows of books float32 (dim, entries).
+
+    rows   float32 (n, dim), n at least 1;  order  int (n,): rows in random order, the first are the first words
+    warm   books hold the first words already
+
+    A word without rows becomes the row that is farthest from its own.
+    """
+    count, entries = rows.shape[0], books.shape[1]
+    sizes, far = np.empty(entries, np.int64), np.empty(count, np.float32)
+    sums = np.empty(books.shape, np.float64)
+    for at in range(first, last):
+        begin, end = bounds[at], bounds[at + 1]
+        if not warm:
+            for word in range(entries):
+                for j in range(begin, end):
+                    books[j, word] = rows[order[word % count], j]
+        for _ in range(iterations):
+            sizes[:], sums[begin:end] = 0, 0.0
+            for row in range(count):
+                word = nearest_word(rows[row], np.intp(begin), np.intp(end), books, far[row:])
+                sizes[word] += 1
+                for j in range(begin, end):
+                    sums[j, word] += np.float64(rows[row, j])
+            for word in range(entries):
+                if sizes[word] > 0:
+                    for j in range(begin, end):
+                        books[j, word] = np.float32(sums[j, word] / sizes[word])
+                    continue
+                farthest = np.argmax(far)
+                far[farthest] = np.float32(0.0)
+                for j in range(begin, end):
+                    books[j, word] = rows[farthest, j]
+
+
+@kernel
+def decode_rows(rows: AnyArray, bounds: AnyArray, books: AnyArray, out: AnyArray) -> None:
+    """out float32 (n, dim) = the words that rows float32 (n, dim) are coded by."""
+    distance = np.empty(1, np.float32)
+    for row in range(rows.shape[0]):
+        for at in range(bounds.shape[0] - 1):
+            word = nearest_word(rows[row], np.intp(bounds[at]), np.intp(bounds[at + 1]), books, distance)
+            for j in range(bounds[at], bounds[at + 1]):
+                out[row, j] = books[j, word]
+
+
+@inlined
+def turn_into(values: AnyArray, turn: AnyArray, out: AnyArray) -> None:
+    """out = values @ turn, float32 (dim, dim); as they are if it has no rows."""
+    for j in range(out.shape[0]):
+        out[j] = np.float32(0.0) if turn.shape[0] > 0 else values[j]
+    for i in range(turn.shape[0]):
+        value, axes = values[i], turn[i]
+        for j in range(out.shape[0]):
+            out[j] += value * axes[j]
+
+
+@kernel
+def take_codes(
+    rest: AnyArray, centroid: AnyArray, bounds: AnyArray, books: AnyArray, distance: AnyArray, codes: AnyArray
+) -> tuple[np.float32, np.float32, np.float32]:
+    """codes[:m] of a residual; returns (<rest, word>, <centroid, word>, <centroid, rest>) over all dimensions."""
+    along, cross, plain = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    for at in range(bounds.shape[0] - 1):
+        word = nearest_word(rest, np.intp(bounds[at]), np.intp(bounds[at + 1]), books, distance)
+        codes[at] = np.uint8(word)
+        for j in range(bounds[at], bounds[at + 1]):
+            along += rest[j] * books[j, word]
+            cross += centroid[j] * books[j, word]
+            plain += centroid[j] * rest[j]
+    return along, cross, plain
+
+
+@inlined
+def pack_codes(bits: int, codes: AnyArray, m: int, blocks: AnyArray, slot: Integer) -> None:
+    """Write one row's codes into its lane of its block, where zeros stand; no other lane is touched."""
+    block, lane = slot // ROWS, slot % ROWS
+    for at in range(m):
+        if bits == 8:
+            blocks[block, at * ROWS + lane] = codes[at]
+        else:
+            blocks[block, (at >> 1) * ROWS + lane] |= np.uint8(codes[at] << (4 * (at & 1)))
+
+
+@kernel
+def encode_product(
+    bits: int, metric: int, vectors: AnyArray, inverse_norms: AnyArray, centroids: AnyArray, turned: AnyArray,
+    turn: AnyArray, bounds: AnyArray, books: AnyArray, starts: AnyArray, sizes: AnyArray, slots: AnyArray, first: int,
+    last: int, blocks: AnyArray, add: AnyArray, scale: AnyArray,
+) -> None:  # fmt: skip
+    """Write codes and factors of the rows of lists first..last-1; the arrays of lists are those of `encode_lists`.
+
+    turned   float32 (nlist, dim), the rotated centroids;  turn as in `turn_into`
+    blocks   uint8 (blocks, product_bytes), zeros before
+    """
+    dim, m = vectors.shape[1], bounds.shape[0] - 1
+    rest, moved = np.empty(dim, np.float32), np.empty(dim, np.float32)
+    codes, distance = np.empty(m, np.uint8), np.empty(1, np.float32)
+    for at in range(first, last):
+        begin = starts[at] * ROWS
+        for slot in range(begin, begin + sizes[at]):
+            row = slots[slot]
+            norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
+            turn_into(rest, turn, moved)
+            along, cross, plain = take_codes(moved, turned[at], bounds, books, distance, codes)
+            # What makes the estimate exact along the residual itself, as RaBitQ does; see kernels.lists.
+            factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
+            if metric == DOT:
+                add[slot], scale[slot] = factor * cross - plain, -factor
+            else:
+                add[slot], scale[slot] = norm + np.float32(2.0) * factor * cross, np.float32(-2.0) * factor
+            if metric == COSINE and inverse_norms[row] == np.float32(0.0):
+                add[slot] += np.float32(1.0)  # a zero vector is as far from everything as an orthogonal one
+            pack_codes(bits, codes, m, blocks, slot)
+
+
+@kernel
+def fill_tables(
+    bits: int, query: AnyArray, bounds: AnyArray, books: AnyArray, values: AnyArray, tables: AnyArray
+) -> tuple[np.float32, np.float32]:
+    """The tables of a query, as `look_block` reads them; returns (unit, offset): <q, word> = unit * (sum + offset).
+
+    query   float32 (dim,), rotated;  values  float32 (m, entries), overwritten
+    tables  int8 (table_bytes,), zeros where padded
+
+    An entry is a byte from 0 on; the step is the same for all, so that sums are of one kind, and no sum overflows.
+    """
+    m, entries = values.shape
+    widest, range_sum, least_sum = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    least = np.empty(m, np.float32)
+    for at in range(m):
+        row = values[at]
+        for word in range(entries):
+            row[word] = np.float32(0.0)
+        for j in range(bounds[at], bounds[at + 1]):
+            value, column = query[j], books[j]
+            for word in range(entries):
+                row[word] += value * column[word]
+        low, high = row[0], row[0]
+        for word in range(entries):
+            low, high = min(low, row[word]), max(high, row[word])
+        least[at] = low
+        widest, range_sum, least_sum = max(widest, high - low), range_sum + (high - low), least_sum + low
+    top = np.float32(TOP_4 if bits == 4 else TOP_8)
+    unit = max(widest / top, range_sum / np.float32(SUM_MAX - m))
+    if not unit > np.float32(0.0) or not unit < FAR:
+        tables[:] = np.int8(0)
+        return np.float32(0.0), np.float32(0.0)
+    inverse = np.float32(1.0) / unit
+    for at in range(m):
+        row, low = values[at], least[at]
+        start = place_4(at) if bits == 4 else 256 * at
+        for word in range(entries):
+            level = np.int32((row[word] - low) * inverse + np.float32(0.5))
+            tables[start + word] = np.int8(min(level, np.int32(top)))
+        if bits == 4:
+            for word in range(entries):
+                tables[start + 16 + word] = tables[start + word]
+    return unit, least_sum * inverse
