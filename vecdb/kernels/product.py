@@ -150,17 +150,16 @@ def turn_into(values: AnyArray, turn: AnyArray, out: AnyArray) -> None:
 @kernel
 def take_codes(
     rest: AnyArray, centroid: AnyArray, bounds: AnyArray, books: AnyArray, distance: AnyArray, codes: AnyArray
-) -> tuple[np.float32, np.float32, np.float32]:
-    """codes[:m] of a residual; returns (<rest, word>, <centroid, word>, <centroid, rest>) over all dimensions."""
-    along, cross, plain = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+) -> tuple[np.float32, np.float32]:
+    """codes[:m] of a residual; returns (<rest, words>, <centroid, words>)."""
+    along, cross = np.float32(0.0), np.float32(0.0)
     for at in range(bounds.shape[0] - 1):
         word = nearest_word(rest, np.intp(bounds[at]), np.intp(bounds[at + 1]), books, distance)
         codes[at] = np.uint8(word)
         for j in range(bounds[at], bounds[at + 1]):
             along += rest[j] * books[j, word]
             cross += centroid[j] * books[j, word]
-            plain += centroid[j] * rest[j]
-    return along, cross, plain
+    return along, cross
 
 
 @inlined
@@ -194,11 +193,11 @@ def encode_product(
             row = slots[slot]
             norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
             turn_into(rest, turn, moved)
-            along, cross, plain = take_codes(moved, turned[at], bounds, books, distance, codes)
+            along, cross = take_codes(moved, turned[at], bounds, books, distance, codes)
             # What makes the estimate exact along the residual itself, as RaBitQ does; see kernels.lists.
             factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
             if metric == DOT:
-                add[slot], scale[slot] = factor * cross - plain, -factor
+                add[slot], scale[slot] = np.float32(0.0), -factor
             else:
                 add[slot], scale[slot] = norm + np.float32(2.0) * factor * cross, np.float32(-2.0) * factor
             if metric == COSINE and inverse_norms[row] == np.float32(0.0):
