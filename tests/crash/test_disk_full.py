@@ -21,7 +21,7 @@ import vecdb
 from tests.crash.ledger import DIM, check_prefix, make_batch, states_of, write
 from tests.crash.test_sweep import check_no_leftovers, step_until_idle
 from tests.faults import Call, FaultyDisk, OrderingDisk, bad_sync, no_space
-from vecdb.engine import build, maintain, registry
+from vecdb.engine import maintain, registry, wanted
 from vecdb.errors import Poisoned, StorageFailed
 
 pytestmark = pytest.mark.crash
@@ -69,7 +69,7 @@ class Store:
 
 @pytest.fixture
 def store(place: Path, monkeypatch: pytest.MonkeyPatch, ordering: OrderingDisk) -> Store:
-    monkeypatch.setattr(build, "CODED_ROWS_MIN", 16)
+    monkeypatch.setattr(wanted, "CODED_ROWS_MIN", 16)
     return Store(place / "db", monkeypatch, ordering)
 
 

@@ -18,7 +18,7 @@ import pytest
 import vecdb
 from tests.crash.ledger import Batch, check_prefix, make_batch, states_of, write
 from tests.faults import OrderingDisk, PassingDisk
-from vecdb.engine import build, maintain, registry
+from vecdb.engine import maintain, registry, wanted
 from vecdb.files.disk import Bytes, Disk, File
 
 pytestmark = pytest.mark.crash
@@ -169,7 +169,7 @@ def check_no_leftovers(path: Path) -> None:
 
 @pytest.fixture
 def small_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "CODED_ROWS_MIN", 16)
+    monkeypatch.setattr(wanted, "CODED_ROWS_MIN", 16)
 
 
 def test_death_at_every_disk_call(

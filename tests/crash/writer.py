@@ -19,7 +19,7 @@ from dataclasses import replace
 import vecdb
 from tests.crash.ledger import DIM, make_batch, write
 from tests.faults import OrderingDisk, PointDisk
-from vecdb.engine import build, maintain, policy, registry
+from vecdb.engine import maintain, policy, registry, wanted
 
 LIMITS = {
     "LOG_TRIGGER": 12_000,  # bytes, about five batches
@@ -36,7 +36,7 @@ def shrink(codes: bool) -> None:
         setattr(policy, name, value)
     maintain.TICK_SECONDS = 0.002
     if codes:  # needs the kernels, which take a moment to load
-        build.CODED_ROWS_MIN = 16
+        wanted.CODED_ROWS_MIN = 16
 
 
 def die_at(point: str, count: int) -> PointDisk:

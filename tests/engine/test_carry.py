@@ -16,7 +16,7 @@ import pytest
 import vecdb
 from tests import oracles
 from tests.engine.stepping import Stepped, stepped
-from vecdb.engine import build, maintain, merge
+from vecdb.engine import build, maintain, merge, wanted
 from vecdb.engine import slots as slots_room
 from vecdb.engine.slots import IndexSlot
 from vecdb.index import graph_builder
@@ -31,7 +31,7 @@ QUERIES = VECTORS[::60] + np.float32(0.01)
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stepped]:
-    monkeypatch.setattr(build, "CODED_ROWS_MIN", 16)
+    monkeypatch.setattr(wanted, "CODED_ROWS_MIN", 16)
     with stepped(tmp_path / "db") as made:
         made.docs = made.db.create_collection("graphs", dim=DIM, index=GRAPH)
         yield made

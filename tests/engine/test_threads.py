@@ -18,7 +18,7 @@ import pytest
 
 import vecdb
 from tests.faults import PointDisk
-from vecdb.engine import build, maintain, policy, registry
+from vecdb.engine import maintain, policy, registry, wanted
 
 ROWS, BATCH, DIM = 20_000, 250, 16
 
@@ -194,7 +194,7 @@ def test_collections_come_and_go_beside_maintenance(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("point", ["checkpoint:written", "merge:written", "index:written"])
 def test_a_collection_dropped_inside_a_step(tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step ends, the engine goes on, and nothing of the dropped collection stays."""
-    monkeypatch.setattr(build, "CODED_ROWS_MIN", 8)
+    monkeypatch.setattr(wanted, "CODED_ROWS_MIN", 8)
     dropped: list[bool] = []
 
     def at(name: str, lsn: int) -> None:

@@ -15,11 +15,12 @@ from vecdb.engine.load import open_slot, segment_files
 from vecdb.engine.schema import change_catalog
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import FieldView, Segment
+from vecdb.engine.wanted import sealed_codes, wanted_options
 from vecdb.files import names
 from vecdb.files.disk import remove_tree
 from vecdb.files.priority import lower_priority
 from vecdb.index.base import Index, load_kind
-from vecdb.options import HNSW, Flat, IndexOptions
+from vecdb.options import IndexOptions
 from vecdb.storage.catalog import Table, Writer
 from vecdb.storage.schema import (
     CollectionMeta,
@@ -36,20 +37,7 @@ from vecdb.storage.schema import (
 from vecdb.storage.sealed import Files, Sealed, SealedField, open_segment, write_index_arrays
 from vecdb.types import Matrix, Progress
 
-CODED_ROWS_MIN = 1024  # rows below which float32 is as fast as codes
-GRAPH_VALUES_MIN = 50_000 * 384  # vector values of a segment from which "auto" takes a graph
 SEED = 20_240
-
-
-def wanted_options(field: FieldMeta, rows: int, dim: int) -> tuple[IndexOptions, ...]:
-    """The indexes that a segment of this size should have: codes to scan, and a graph where it pays."""
-    if rows < CODED_ROWS_MIN:
-        return ()
-    chosen = field.index
-    flat = chosen if isinstance(chosen, Flat) else Flat()
-    if isinstance(chosen, Flat) or (chosen is None and rows * dim < GRAPH_VALUES_MIN):
-        return (flat,)
-    return (flat, chosen or HNSW())
 
 
 def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, files: Files) -> tuple[SegmentEntry, Files]:
@@ -58,11 +46,12 @@ def code_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, file
     storage = open_segment(engine.seams.disk, directory, meta, entry, files)
     for field in storage.fields.values():
         field_meta = next(f for f in meta.fields if f.number == field.entry.number)
-        for options in wanted_options(field_meta, field.matrix.rows, field.matrix.dim):
-            if isinstance(options, Flat):
-                index = build_index(engine, field, options, None)
-                changed, added = store_index(engine, meta.number, entry, field.entry, index, options)
-                entry, files = entry.with_field(changed), {**files, **added}
+        kinds = tuple(index.kind for index in field.entry.indexes)
+        options = sealed_codes(field_meta, field.matrix.rows, field.matrix.dim, kinds)
+        if options is not None:
+            index = build_index(engine, field, options, None)
+            changed, added = store_index(engine, meta.number, entry, field.entry, index, options)
+            entry, files = entry.with_field(changed), {**files, **added}
     return entry, files
 
 

@@ -1,6 +1,6 @@
-"""The graphs of a merge: each field's is carried over from the segment that brings most of it.
+"""The graphs and lists of a merge: each field's are carried over from the segment that brings most of it.
 
-So the new segment has its graph from the commit on, and until then the old ones serve with theirs.
+So the new segment has its index from the commit on, and until then the old ones serve with theirs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import asdict
 
 import numpy as np
 
-from vecdb.engine.build import build_apart, store_index, wanted_options
+from vecdb.engine.build import build_apart, store_index
 from vecdb.engine.slots import IndexSlot
 from vecdb.engine.sources import Source
 from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.wanted import wanted_options
 from vecdb.index.base import Index
 from vecdb.options import Flat, IndexOptions
 from vecdb.storage.schema import CollectionMeta, SegmentEntry
@@ -21,7 +22,7 @@ from vecdb.storage.sealed import Files, open_segment
 from vecdb.types import I32, Matrix, Progress
 
 
-def carry_graphs(
+def carry_indexes(
     engine: Engine,
     state: CollectionState,
     meta: CollectionMeta,
@@ -30,7 +31,7 @@ def carry_graphs(
     files: Files,
     progress: Progress,
 ) -> tuple[SegmentEntry, Files]:
-    """The graphs that the new segment should have and that a source has; others are built later."""
+    """The graphs and lists that the new segment should have and that a source has; others are built later."""
     directory = engine.segment_directory(meta.number, entry.number)
     storage = open_segment(engine.seams.disk, directory, meta, entry, files)
     for number, field in storage.fields.items():

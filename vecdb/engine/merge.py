@@ -14,7 +14,7 @@ import numpy as np
 
 from vecdb.engine.apply import replace_views
 from vecdb.engine.build import code_segment
-from vecdb.engine.carry import carry_graphs
+from vecdb.engine.carry import carry_indexes
 from vecdb.engine.checkpoint import BLOCK_ROWS, carry_deletions, put_deletion_chunk, put_segment
 from vecdb.engine.commit import flush_pending
 from vecdb.engine.interrupts import held_interrupts, naming, taking_over
@@ -72,8 +72,8 @@ def _write(
     try:
         meta = state.meta
         entry, files, _ = write_segment(engine.seams.disk, directory, meta, number, _draft(meta, sources, progress))
-        entry, files = code_segment(engine, meta, entry, files)
-        return carry_graphs(engine, state, meta, sources, entry, files, progress)
+        entry, files = carry_indexes(engine, state, meta, sources, entry, files, progress)
+        return code_segment(engine, meta, entry, files)
     except BaseException:
         remove_tree(engine.seams.disk, directory)
         raise

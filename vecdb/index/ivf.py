@@ -261,7 +261,7 @@ class IvfIndex:
             expect(arrays, "sizes", np.int32, (lists,)),
             expect(arrays, "slots", np.int32, (blocks * BLOCK,)),
         )
-        grouping.check(matrix.rows)
+        grouping.check_bounds(matrix.rows)
         codes = (
             expect(arrays, "codes", np.uint8, (blocks, block_bytes(options.bits, matrix.dim))),
             expect(arrays, "add", np.float32, (blocks * BLOCK,)),

@@ -77,13 +77,17 @@ class Grouping:
         bounds = sorted({0, *(int(edge) for edge in edges), self.count})
         return list(pairwise(bounds))
 
-    def check(self, rows: int) -> None:
-        """ValueError says what is damaged; searches rely on it, so it is looked at before the first."""
+    def check_bounds(self, rows: int) -> None:
+        """What keeps a search within its arrays; ValueError says what is damaged."""
         starts, sizes = self.starts.astype(np.int64), self.sizes.astype(np.int64)
         if starts[0] != 0 or (sizes < 0).any() or (np.diff(starts) != -(-sizes // BLOCK)).any():
             raise ValueError("arrays 'starts' and 'sizes' do not fit together")
         if starts[-1] != self.blocks or (len(self.slots) and (self.slots.min() < 0 or self.slots.max() >= rows)):
             raise ValueError(f"array 'slots' holds a row outside the {rows} rows")
+
+    def check(self, rows: int) -> None:
+        """Every value; ValueError says what is damaged."""
+        self.check_bounds(rows)
         if not np.array_equal(np.sort(self.slots[self.filled()]), np.arange(rows)):
             raise ValueError("array 'slots' holds a row twice")
         if not np.isfinite(self.centroids).all():
