@@ -5,6 +5,8 @@ from vecdb.database import Database, open, verify
 from vecdb.engine.findings import Finding, IndexCheck, VerifyReport
 from vecdb.engine.report import CollectionStats, DatabaseStats, Explanation
 from vecdb.engine.resolve import REMOVE
+from vecdb.engine.restore import RestoreReport, restore, verify_snapshot
+from vecdb.engine.snapshot import SnapshotInfo
 from vecdb.errors import (
     AlreadyExists,
     Closed,
@@ -53,6 +55,8 @@ __all__ = [
     "ReadOnly",
     "Record",
     "Records",
+    "RestoreReport",
+    "SnapshotInfo",
     "StorageFailed",
     "UnsupportedFormat",
     "VecdbError",
@@ -60,6 +64,8 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "open",
+    "restore",
     "verify",
+    "verify_snapshot",
     "warm_up",
 ]

@@ -13,6 +13,8 @@ from vecdb.collection import Collection
 from vecdb.engine import database_calls as calls
 from vecdb.engine.findings import VerifyReport
 from vecdb.engine.report import DatabaseStats
+from vecdb.engine.snapshot import SnapshotInfo
+from vecdb.engine.snapshot import snapshot as take_snapshot
 from vecdb.engine.state import Engine
 from vecdb.options import Columns, IndexOptions, VectorField
 
@@ -95,6 +97,20 @@ class Database:
     def delete_collection(self, name: str) -> None:
         """Drops a collection with all its records, at once and for good; its space is reclaimed in the background."""
         calls.delete_collection(self._open(), name)
+
+    # ---- snapshots ------------------------------------------------------------------------------------------------
+    def snapshot(self, dest: str | os.PathLike[str], *, base: str | os.PathLike[str] | None = None) -> SnapshotInfo:
+        """Takes a snapshot of the whole database at one moment, while writers go on.
+
+        dest   a directory to be made, which opens in place with mode="r"; a file, if the name ends in ".vecdb"; or a
+               URI such as s3://bucket/name (needs the extra "cloud"). Nothing is ever written over
+        base   an earlier snapshot of the same form; what has not changed since is not written again
+
+        Every write acknowledged before the call is in it. On one file system a directory costs hard links and a copy
+        of the catalog; it then shares its files with the database, so it is no backup against a failing disk.
+        AlreadyExists, InvalidInput, Corrupted, StorageFailed; none leaves anything at `dest`.
+        """
+        return take_snapshot(self._open(), dest, base)
 
     # ---- care -----------------------------------------------------------------------------------------------------
     def maintain(self) -> str | None:

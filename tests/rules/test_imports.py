@@ -38,7 +38,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "lmdb": ("vecdb.storage.catalog",),
     "msgpack": ("vecdb.storage",),
 }
-ON_USE_ONLY = ("pyarrow", "pandas", "polars", "sentence_transformers")
+ON_USE_ONLY = ("pyarrow", "pandas", "polars", "sentence_transformers", "fsspec")
 
 ALL = [found for path in SOURCES for found in imports_of(path)]
 

@@ -238,4 +238,5 @@ def _remove_old(engine: Engine, collection: int, storage: Sealed, before: FieldE
     for index in before.indexes:
         if index.number not in kept:
             engine.damaged.discard((collection, storage.entry.number, before.number, index.number))
-            remove_tree(engine.seams.disk, directory / names.index_directory(before.number, index.number))
+            with engine.removal_lock:
+                remove_tree(engine.seams.disk, directory / names.index_directory(before.number, index.number))

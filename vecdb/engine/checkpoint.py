@@ -94,7 +94,7 @@ def checkpoint(engine: Engine, *, codes: bool = True) -> bool:
         engine.seams.disk.reach("checkpoint:committed", frozen.lsn)
         with taking_over(engine):
             _install(engine, frozen, drafts)
-    with engine.both_locks(), held_interrupts():
+    with engine.removal_lock, engine.both_locks(), held_interrupts():
         assert engine.wal is not None
         engine.wal.retire(frozen.lsn)
     engine.seams.disk.reach("checkpoint:retired", frozen.lsn)

@@ -55,8 +55,9 @@ def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], pr
         with taking_over(engine):
             new = None if entry is None else load_segment(engine, state.meta, entry, engine.snapshot)
             _install(engine, state, sources, new)
-    for source in sources:
-        remove_tree(engine.seams.disk, engine.segment_directory(state.meta.number, source.storage.entry.number))
+    with engine.removal_lock:
+        for source in sources:
+            remove_tree(engine.seams.disk, engine.segment_directory(state.meta.number, source.storage.entry.number))
     engine.seams.disk.reach("merge:removed")
 
 

@@ -30,10 +30,11 @@ def purge_collection(engine: Engine, number: int) -> None:
         change_catalog(engine, change)
     if removed == SLICE:
         return
-    for name in engine.seams.disk.list(engine.segment_root):
-        numbers = names.segment_numbers(name)
-        if numbers is not None and numbers[0] == number:
-            remove_tree(engine.seams.disk, engine.segment_root / name)
+    with engine.removal_lock:
+        for name in engine.seams.disk.list(engine.segment_root):
+            numbers = names.segment_numbers(name)
+            if numbers is not None and numbers[0] == number:
+                remove_tree(engine.seams.disk, engine.segment_root / name)
     engine.purge.discard(number)
 
 

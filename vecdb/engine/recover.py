@@ -14,7 +14,7 @@ from vecdb.engine.freeze import freeze
 from vecdb.engine.load import collection_of
 from vecdb.engine.purge import find_dropped
 from vecdb.engine.state import CollectionState, Engine
-from vecdb.errors import Corrupted, NotFound, StorageFailed, UnsupportedFormat
+from vecdb.errors import Corrupted, NotFound, ReadOnly, StorageFailed, UnsupportedFormat
 from vecdb.files import names
 from vecdb.files.disk import Disk, remove_tree
 from vecdb.files.lock import WriterLock
@@ -38,6 +38,10 @@ from vecdb.storage.wal_scan import LogScan, scan
 
 def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
     """The engine of the one writing process. Locked when there is another."""
+    if (path / names.MANIFEST).exists():
+        raise ReadOnly(
+            f'{path} is a snapshot; open it with mode="r", or make a database of it with vecdb.restore(), to write'
+        )
     prepare_directory(seams, path)
     engine = Engine(path, seams, options, writable=True)
     engine.lock = WriterLock(path / names.LOCK)
@@ -156,10 +160,10 @@ def find_newest_catalog(disk: Disk, path: Path) -> int:
 
 
 def may_lock(path: Path) -> bool:
-    """Readers announce themselves in LMDB's lock file, unless the medium is read-only."""
+    """Readers announce themselves in LMDB's lock file, unless nobody writes: on a read-only medium, in a snapshot."""
     import os
 
-    return os.access(path, os.W_OK)
+    return os.access(path, os.W_OK) and not (path / names.MANIFEST).exists()
 
 
 def open_catalog(engine: Engine, *, writable: bool, locked: bool) -> None:

@@ -132,7 +132,8 @@ def shut(engine: Engine, *, seal: bool) -> None:
                     engine.wal.close(clean=not engine.doubtful)
                 engine.closed = True
     finally:
-        _let_go(engine)
+        with engine.removal_lock:  # a snapshot in another thread still links files, or copies the catalog
+            _let_go(engine)
 
 
 def _seal(engine: Engine) -> None:

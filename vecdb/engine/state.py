@@ -2,6 +2,7 @@
 
     maintenance_lock  one maintenance step at a time
     catalog_lock      one change of the catalog at a time, with what memory takes over from it
+    removal_lock      no file that a commit named is removed; a snapshot holds it while it links or maps them
     sync_lock         one thread syncs the log for a group
     append_lock       resolve, log, stage, publish: all that changes a view. Held for microseconds to milliseconds
 
@@ -107,6 +108,7 @@ class Engine:
         self.sync_lock = threading.RLock()
         self.maintenance_lock = threading.RLock()
         self.catalog_lock = threading.RLock()
+        self.removal_lock = threading.RLock()
         self.room = threading.Condition(self.append_lock)  # a frozen segment was sealed
         self.superblock: Superblock
         self.lock: WriterLock | None = None

@@ -46,6 +46,7 @@ class Disk(Protocol):
     def map(self, path: Path, size: int) -> memoryview: ...
     def sync_directory(self, path: Path) -> None: ...
     def rename(self, source: Path, target: Path) -> None: ...
+    def link(self, source: Path, target: Path) -> None: ...
     def remove(self, path: Path) -> None: ...
     def remove_directory(self, path: Path) -> None: ...
     def reach(self, point: str, lsn: int = 0) -> None: ...
@@ -174,6 +175,13 @@ class LocalDisk:
         with failing("rename", source):
             source.rename(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """A second name for a regular file, on the same file system; the target must not exist."""
+        with failing("link", source):
+            if not stat.S_ISREG(source.lstat().st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file; vecdb follows no links")
+            os.link(source, target, follow_symlinks=False)
+
     def remove(self, path: Path) -> None:
         with failing("remove", path):
             path.unlink()
@@ -205,3 +213,14 @@ def write_file(disk: Disk, path: Path, data: Bytes) -> None:
         file.sync()
     finally:
         file.close()
+
+
+def check_space(path: Path, size: int) -> None:
+    """StorageFailed unless the file system of `path` has `size` bytes left for this user."""
+    with failing("examine", path):
+        status = os.statvfs(path)
+        free = status.f_bavail * status.f_frsize
+        if free < size:
+            raise StorageFailed(
+                errno.ENOSPC, f"{path} has {free:,} bytes left and {size:,} are needed; free some space"
+            )

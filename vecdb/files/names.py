@@ -10,10 +10,18 @@ LOCK = "LOCK"
 WAL_DIRECTORY = "wal"
 SEGMENT_DIRECTORY = "segments"
 TEMPORARY = ".tmp"
+MANIFEST = "SNAPSHOT"  # its presence makes a directory a snapshot, which is only read
+CATALOG_STREAM = "catalog.stream"
+ONE_FILE = ".vecdb"  # suffix of a snapshot in one file
 
 _CATALOG = re.compile(r"catalog-(\d{1,10})")
 _WAL = re.compile(r"(\d{20})-([0-9a-f]{32})\.wal")
 _SEGMENT = re.compile(r"(\d{1,10})-(\d{1,10})")
+# Parts are lower case, so that no two names differ in case only; and none can be ".." or absolute.
+_SNAPSHOT_FILE = re.compile(
+    rf"{SUPERBLOCK}|catalog-\d{{1,10}}/data\.mdb|{re.escape(CATALOG_STREAM)}|wal/\d{{20}}-[0-9a-f]{{32}}\.wal"
+    r"|segments/\d{1,10}-\d{1,10}/(?:[a-z0-9][a-z0-9_-]{0,62}/){0,4}[a-z][a-z0-9_]{0,62}\.npy"
+)
 _INDEX = re.compile(r"index-(\d{1,10})")
 
 
@@ -60,3 +68,13 @@ def index_directory(field: int, number: int) -> Path:
 def index_number(name: str) -> int | None:
     found = _INDEX.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def is_snapshot_file(name: str) -> bool:
+    """Whether a manifest may name such a file: relative, generated, without links to anywhere else."""
+    return _SNAPSHOT_FILE.fullmatch(name) is not None
+
+
+def is_index_file(name: str) -> bool:
+    """Files of indexes are derived data: a database opens without them."""
+    return any(index_number(part) is not None for part in name.split("/"))

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import lmdb
 
-from vecdb.errors import Poisoned, StorageFailed
+from vecdb.errors import Closed, Poisoned, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
+from vecdb.files.pipe import relay
 from vecdb.files.seams import Seams
 from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
 
@@ -254,6 +255,26 @@ class LmdbCatalog:
     def close(self) -> None:
         self.current.close_snapshots()
         self.current.leave(catalog=True)
+
+
+def reader_beside(reader: Reader) -> Reader:
+    """Another reader of the same environment, of its newest state. Closed when the database was closed meanwhile."""
+    if not isinstance(reader, LmdbReader):
+        raise TypeError(f"{reader!r} reads no LMDB environment")
+    try:
+        return LmdbReader(reader.owner)
+    except (lmdb.Error, AttributeError) as error:  # its environment is closed, or a fork took it
+        raise Closed("the database was closed; open it again") from error
+
+
+def copy_catalog(reader: Reader, take: Callable[[bytes], None]) -> None:
+    """Hands over the newest committed pages as one compact LMDB file, piece by piece; writers go on meanwhile."""
+    if not isinstance(reader, LmdbReader):
+        raise TypeError(f"{reader!r} reads no LMDB environment")
+    try:
+        relay(reader.copy_pages, take)
+    except lmdb.Error as error:
+        raise _translate(error, "cannot copy the catalog") from error
 
 
 def create_catalog(seams: Seams, directory: Path) -> None:

@@ -112,6 +112,12 @@ class LmdbReader:
     def _damaged(self, error: Exception) -> Corrupted:
         return Corrupted(self.owner.path, 0, f"the pages of the catalog are damaged: {error}")
 
+    def copy_pages(self, descriptor: int) -> None:
+        """Writes the newest committed pages, compact, as one LMDB file. Closing the database waits for the end."""
+        with self.lock:
+            self._open()
+            self.owner.environment.copyfd(descriptor, compact=True)
+
     def _open(self) -> Any:
         if self.transaction is None:
             raise Closed("the database was closed; open it again")

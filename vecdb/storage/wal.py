@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,6 +209,18 @@ class Wal:
         finally:
             self.handle.close()
             self.handle = None
+
+
+def sealed_log(header: FileHeader, time_ns: int, batches: Iterable[tuple[int, int, Bytes]]) -> Iterator[Bytes]:
+    """The bytes of a whole log file that holds `batches` (lsn, time_ns, payload) and was closed. No file is touched."""
+    yield header.encode()
+    end, last = FILE_HEADER_SIZE, header.start_lsn - 1
+    for lsn, batch_time_ns, payload in batches:
+        for piece in _records(header.salt, lsn, batch_time_ns, [payload]):
+            yield piece
+            end += len(piece)
+        last = lsn
+    yield b"".join(encode_record(header.salt, CLOSE, 0, last, end, time_ns, b""))
 
 
 def _frames(payload: Sequence[Bytes]) -> Iterable[memoryview]:

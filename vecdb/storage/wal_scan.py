@@ -121,7 +121,7 @@ def _read_file(
     finally:
         file.close()
     lsn, end, closed = header.start_lsn - 1, FILE_HEADER_SIZE, False
-    for batch, batch_end, is_close in _batches(path, data, header):
+    for batch, batch_end, is_close in whole_batches(data, header):
         end, closed = batch_end, is_close
         if batch is None:
             continue
@@ -144,8 +144,8 @@ def _check_chain(path: Path, header: FileHeader, result: LogScan) -> None:
         raise Corrupted(path, 0, f"the log file does not follow {before.path.name}: a file is missing or was swapped")
 
 
-def _batches(path: Path, data: memoryview, header: FileHeader) -> Iterator[tuple[LoggedBatch | None, int, bool]]:
-    """(batch or None for a mark, end of the valid bytes, whether it is the closing record)."""
+def whole_batches(data: memoryview, header: FileHeader) -> Iterator[tuple[LoggedBatch | None, int, bool]]:
+    """Of one log file: (batch or None for a mark, end of the valid bytes, whether it is the closing record)."""
     frames: list[memoryview] = []
     for record in read_records(data, header.salt, FILE_HEADER_SIZE):
         if record.kind != BATCH:

@@ -1,0 +1,113 @@
+"""Making a directory or a file so that it is there whole, or not at all: beside it, then renamed into place.
+
+The work lies in `<target>.tmp`, a directory under a lock, so that what a killed process left can be told from what
+another process is working on, and is removed by the next attempt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from vecdb.errors import AlreadyExists, InvalidInput, Locked
+from vecdb.files import names
+from vecdb.files.disk import Disk, remove_tree
+from vecdb.files.lock import WriterLock
+
+DATA = "DATA"  # the file, where the target is one
+_OURS = {
+    DATA,
+    names.LOCK,
+    names.SUPERBLOCK,
+    names.SUPERBLOCK + names.TEMPORARY,
+    names.MANIFEST,
+    names.WAL_DIRECTORY,
+    names.SEGMENT_DIRECTORY,
+}
+
+
+class Workplace:
+    """A context: enter, fill `path`, then `place()` or `place_file()`. Leaving it without removes the work."""
+
+    def __init__(self, disk: Disk, target: Path) -> None:
+        self.disk, self.target = disk, target
+        self.path = target.with_name(target.name + names.TEMPORARY)
+
+    def __enter__(self) -> Workplace:
+        check_free(self.target)
+        if not self.target.parent.is_dir():
+            raise InvalidInput(f"{self.target.parent} does not exist; create it first")
+        if self.path.is_symlink() or self.path.exists():
+            self._check_ours()
+            self.lock = self._lock()
+            self._clear()
+        else:
+            self.disk.make_directory(self.path)
+            self.lock = self._lock()
+        return self
+
+    def _lock(self) -> WriterLock:
+        try:
+            return WriterLock(self.path / names.LOCK)
+        except Locked as error:
+            raise Locked(f"{self.target} is being made by another process; wait for it, or choose another") from error
+
+    def _check_ours(self) -> None:
+        known = not self.path.is_symlink() and self.path.is_dir()
+        foreign = [name for name in self.disk.list(self.path) if not _is_ours(name)] if known else [""]
+        if foreign:
+            raise InvalidInput(
+                f"{self.path} is needed to make {self.target.name}, and holds something else; move it away"
+            )
+
+    def _clear(self) -> None:
+        for name in self.disk.list(self.path):
+            if name != names.LOCK:
+                remove_tree(self.disk, self.path / name)
+
+    def place(self) -> None:
+        """The directory gets its name. Every file in it is synced, and so are the directories below it."""
+        self.disk.sync_directory(self.path)
+        check_free(self.target)
+        self.disk.rename(self.path, self.target)
+        self.disk.sync_directory(self.target.parent)
+
+    def place_file(self) -> None:
+        """The synced file DATA gets the name of the target; the workplace goes."""
+        check_free(self.target)
+        self.disk.rename(self.path / DATA, self.target)
+        self.disk.sync_directory(self.target.parent)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self.path.is_dir():
+                self._clear()
+                self.disk.remove(self.path / names.LOCK)
+                self.disk.remove_directory(self.path)
+        finally:
+            self.lock.release()
+
+
+def check_free(target: Path) -> None:
+    """AlreadyExists if there is anything at `target`, be it a broken link."""
+    if target.is_symlink() or target.exists():
+        raise AlreadyExists(f"{target} exists, and nothing is ever written over it; choose a new name")
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or names.catalog_generation(name.removesuffix(names.TEMPORARY)) is not None
+
+
+def abandoned(disk: Disk, path: Path) -> bool:
+    """Whether `path` is a workplace that no process holds."""
+    if path.suffix != names.TEMPORARY or path.is_symlink() or not path.is_dir():
+        return False
+    if not all(map(_is_ours, disk.list(path))):
+        return False
+    try:
+        WriterLock(path / names.LOCK).release()
+    except Locked:
+        return False
+    return True
