@@ -81,7 +81,7 @@ def _check_collection(engine: Engine, state: CollectionState) -> int:
 
 def _check_field(engine: Engine, state: CollectionState, field: FieldMeta) -> int:
     """Some records are found by their id, and by their own vector: nothing may lie farther than itself."""
-    spots = list(islice(calls.scroll(engine, state, None, SPOTS, ("payloads", "vectors"), field.name), SPOTS))
+    spots = list(islice(calls.scroll(engine, state, None, SPOTS, None, ("payloads", "vectors"), field.name), SPOTS))
     for record in spots:
         again = calls.get(engine, state, [record.id], None, None, 0, None, ("payloads",), None)
         if [other.payload for other in again] != [record.payload]:
