@@ -26,7 +26,10 @@ ROTATION_ROWS = 2048  # on which a rotation is tried
 ASSIGNED_AT_ONCE = 65_536  # new rows that are copied to be assigned
 QUANTISER = {bits: f"rabitq-lists-{bits}-v1" for bits in (1, 2, 4, 8)}
 # By bits, rows scored exactly over k where nothing was measured: on the safe side.
-USUAL = {bits: Probing(pool, math.inf, {}) for bits, pool in ((1, 20.0), (2, 7.5), (4, 4.0), (8, 2.0))}
+USUAL = {
+    bits: Probing({10: near, 100: deep}, math.inf, {})
+    for bits, near, deep in ((1, 20.0, 10.0), (2, 7.5, 4.0), (4, 4.0, 2.0), (8, 2.0, 1.6))
+}
 WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
@@ -132,8 +135,8 @@ class IvfIndex:
             if progress is not None:
                 progress(self.matrix.rows, self.matrix.rows)
 
-        def search(queries: F32, k: int, setting: Setting) -> tuple[I32, F32]:
-            return self._run(queries, k, setting, 0, NO_BITS, None)
+        def search(queries: F32, k: int, setting: Setting, allow: AnyArray) -> tuple[I32, F32]:
+            return self._run(queries, k, setting, 0, allow, None)
 
         return probing.measure(self.matrix, self.grouping.count, search, threads, tick, self.measured)
 

@@ -6,24 +6,31 @@ and more rows scored exactly than any search does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from vecdb.index import calibration
-from vecdb.index.base import frozen
+from vecdb.index.base import NO_BITS, frozen
 from vecdb.index.calibration import Curve, Curves
-from vecdb.types import F32, I32, Matrix
+from vecdb.kernels import bitset
+from vecdb.types import F32, I32, AnyArray, Matrix
 
-Search = Callable[[F32, int, "Setting"], tuple[I32, F32]]  # (queries, k, setting) -> (rows, distances)
+Search = Callable[..., tuple[I32, F32]]  # (queries, k, setting, allow=) -> (rows, distances)
+
+Ask = Callable[..., F32]  # (rows, k, setting[, allow]) -> distances of the k nearest other rows
 
 QUERIES, DEEP_QUERIES = 256, 64
 NEAR, DEEP = 10, 100  # the measured k
-TRUTH_POOL = 600  # rows scored exactly for the truth
-POOLS = (1.2, 1.6, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)  # rows scored exactly over k
+SPARSE = 100  # one row in so many passes a filter under which NEAR of them are looked for: as good as SPARSE * NEAR
+TRUTH_POOLS = 60  # rows scored exactly for the truth, over k
+USUAL_RECALL = 0.95  # slack is measured with the lists that reach it
+POOLS = (1.2, 1.6, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0)  # rows scored exactly over k
 LOSS_MAX = 0.001  # recall that scoring fewer rows may cost
 SLACKS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32, 0.5)
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -38,19 +45,23 @@ class Setting:
 
     nprobe: int
     pool: int
-    slack: float = float("inf")
+    slack: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """What was measured. pools: rows scored exactly over k; curves: by k, (lists, recall)."""
+    """What was measured.
 
-    pool: float
+    pools   by k, rows scored exactly over k;  slack: see `decide`;  curves: by k, (lists, recall)
+    """
+
+    pools: Mapping[int, float]
     slack: float
     curves: Curves
 
     def to_dict(self) -> dict[str, Any]:
-        return {"pool": self.pool, "slack": self.slack, "curves": calibration.to_lists(self.curves)}
+        pools = [[k, self.pools[k]] for k in sorted(self.pools)]
+        return {"pools": pools, "slack": self.slack, "curves": calibration.to_lists(self.curves)}
 
 
 def measure(
@@ -65,32 +76,43 @@ def measure(
         return usual
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="vecdb-build") as team:
 
-        def ask(asked: I32, k: int, setting: Setting) -> F32:
+        def ask(asked: I32, k: int, setting: Setting, allow: AnyArray = NO_BITS) -> F32:
             """The distances of the k nearest other rows."""
             tick()
             parts = np.array_split(asked, min(max(1, threads), len(asked)))
-            found = team.map(lambda part: _others(matrix, part, k, search, setting), parts)
+            found = team.map(lambda part: _others(matrix, part, k, partial(search, allow=allow), setting), parts)
             return np.concatenate(list(found))
 
-        near = ask(rows, NEAR, Setting(lists, TRUTH_POOL))
-        pool, slack = _scored(lambda setting: _recall(ask(rows, NEAR, setting), near), lists)
-        deep_rows = rows[:: max(1, len(rows) // DEEP_QUERIES)]
-        deep = ask(deep_rows, DEEP, Setting(lists, TRUTH_POOL))
-        probing = Probing(pool, slack, {})
-        return Probing(
-            pool,
-            slack,
-            {
-                NEAR: _curve(lambda n: _recall(ask(rows, NEAR, setting_of(probing, NEAR, n)), near), lists),
-                DEEP: _curve(lambda n: _recall(ask(deep_rows, DEEP, setting_of(probing, DEEP, n)), deep), lists),
-            },
+        return _measured(ask, rows, matrix.rows, lists)
+
+
+def _measured(ask: Ask, rows: I32, total: int, lists: int) -> Probing:
+    few = rows[:: max(1, len(rows) // DEEP_QUERIES)]
+    asked = {NEAR: rows, DEEP: few}
+    exact = {k: ask(asked[k], k, Setting(lists, TRUTH_POOLS * k)) for k in asked}
+
+    def recall(k: int, setting: Setting) -> float:
+        return _recall(ask(asked[k], k, setting), exact[k])
+
+    pools = {k: _pool(partial(recall, k), k, lists) for k in asked}
+    probing = Probing(pools, math.inf, {})
+    curves = {k: _curve(lambda n, k=k: recall(k, setting_of(probing, k, n)), lists) for k in asked}  # type: ignore[misc]
+    if total >= 4 * SPARSE * NEAR:
+        allow = frozen(bitset.from_mask(np.random.default_rng(0).random(total) * SPARSE < 1))
+        sparse = ask(few, NEAR, Setting(lists, TRUTH_POOLS * NEAR), allow)
+        curves[SPARSE * NEAR] = _curve(
+            lambda n: _recall(ask(few, NEAR, setting_of(probing, NEAR, n), allow), sparse), lists
         )
+    usual = min(lists, math.ceil(calibration.width(curves, NEAR, USUAL_RECALL)))
+    return Probing(pools, _slack(partial(recall, NEAR), setting_of(probing, NEAR, usual)), curves)
 
 
 def setting_of(probing: Probing, k: int, nprobe: int) -> Setting:
-    """As a search for k uses it: with more neighbours there are relatively fewer that estimates put wrongly."""
-    beyond = (probing.pool - 1.0) * NEAR * (k / NEAR) ** 0.75
-    return Setting(nprobe, k + int(np.ceil(beyond)), probing.slack)
+    """As a search for k uses it. Estimates put as many rows wrongly for a few neighbours as for NEAR of them."""
+    measured = sorted(probing.pools)
+    beyond = [math.log((probing.pools[at] - 1.0) * at) for at in measured]
+    more = math.exp(float(np.interp(math.log(k), np.log(measured), beyond))) * max(1.0, k / measured[-1])
+    return Setting(nprobe, k + math.ceil(more - 1e-9), probing.slack)
 
 
 def sample(rows: int) -> I32:
@@ -112,17 +134,21 @@ def _recall(distances: F32, exact: F32) -> float:
     return float((distances <= last + 1e-6 * np.abs(last) + 1e-7).mean())
 
 
-def _scored(recall: Callable[[Setting], float], lists: int) -> tuple[float, float]:
-    """(pool over k, slack): the least that lose nothing that matters, all lists scanned."""
-    pool = POOLS[-1]
-    for tried in POOLS:
-        if recall(Setting(lists, round(tried * NEAR))) >= 1.0 - LOSS_MAX:
-            pool = tried
-            break
+def _pool(recall: Callable[[Setting], float], k: int, lists: int) -> float:
+    """The least rows scored exactly, over k, that lose nothing that matters, all lists scanned."""
+    for tried in POOLS[:-1]:
+        if recall(Setting(lists, round(tried * k))) >= 1.0 - LOSS_MAX:
+            return tried
+    return POOLS[-1]
+
+
+def _slack(recall: Callable[[Setting], float], setting: Setting) -> float:
+    """The least that loses nothing that matters."""
+    whole = recall(setting)
     for slack in SLACKS:
-        if recall(Setting(lists, round(pool * NEAR), slack)) >= 1.0 - 2 * LOSS_MAX:
-            return pool, slack
-    return pool, float("inf")
+        if recall(replace(setting, slack=slack)) >= whole - LOSS_MAX:
+            return slack
+    return math.inf
 
 
 def _curve(recall: Callable[[int], float], lists: int) -> Curve:
@@ -137,12 +163,12 @@ def _curve(recall: Callable[[int], float], lists: int) -> Curve:
 def read(stored: Any, usual: Probing) -> Probing:
     """What `to_dict` made; `usual` for anything else, for an index serves without its curves too."""
     try:
-        pool, slack = float(stored["pool"]), float(stored["slack"])
-        curves = calibration.from_lists(stored["curves"])
+        pools = {int(k): float(pool) for k, pool in stored["pools"]}
+        slack, curves = float(stored["slack"]), calibration.from_lists(stored["curves"])
     except (TypeError, KeyError, ValueError):
         return usual
-    sound = 1.0 <= pool <= POOLS[-1] and slack >= 0.0
-    return Probing(pool, slack, curves) if sound else usual
+    sound = set(pools) == {NEAR, DEEP} and all(1.0 < pool <= POOLS[-1] for pool in pools.values()) and slack >= 0.0
+    return Probing(pools, slack, curves) if sound else usual
 
 
 def compared(before: Probing, after: Probing) -> list[float]:

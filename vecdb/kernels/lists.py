@@ -103,7 +103,7 @@ def scan_list(
     pool: int,
     dots: AnyArray,
     estimates: AnyArray,
-) -> tuple[int, np.int64, int]:
+) -> tuple[int, np.int64, np.int64]:
     """Blocks first..last-1, of `size` rows, against one query; returns (count, worst, rows that were allowed).
 
     keys        the best slots so far by estimate: sorted if there are at most SORTED_MAX, else a buffer
@@ -111,7 +111,7 @@ def scan_list(
     """
     stride = codes.shape[1]
     lines, short = stride // 64, keys.shape[0] <= SORTED_MAX
-    threshold, passed = key_distance(worst), 0
+    threshold, passed = key_distance(worst), np.int64(size) if allow.shape[0] == 0 else np.int64(0)
     for block in range(first, last):
         ahead = block + BLOCKS_AHEAD if block + BLOCKS_AHEAD < last else following + block + BLOCKS_AHEAD - last
         if stride <= AHEAD_BYTES:
@@ -147,12 +147,12 @@ def scan_list(
 
 @kernel
 def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32:
-    """out[:] = the query as lists are searched; returns its length under dot, else 1."""
+    """out[:] = the query as lists are searched; returns its length under dot, else 0."""
     length = np.float32(np.sqrt(squared_norm(queries, i)))
     unit = np.float32(1.0) / length if metric == COSINE and length > np.float32(0.0) else np.float32(1.0)
     for j in range(queries.shape[1]):
         out[j] = queries[i, j] * unit
-    return length if metric == DOT else np.float32(1.0)
+    return length if metric == DOT else np.float32(0.0)
 
 
 @kernel
@@ -190,7 +190,7 @@ def search_lists(
     allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
     patience      lists without a new one of the k best estimates after which a query ends; pools of SORTED_MAX only
     pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
-                  for a query at distance 1 from its nearest list, or of length 1 under dot
+                  for a query at distance 1 from the farthest list that was scanned, or of length 1 under dot
     counters      int64 (4,): lists scanned, estimates and exact distances, rows scored exactly
     """
     dim, count = queries.shape[1], sizes.shape[0]
@@ -213,7 +213,7 @@ def search_lists(
             keys[j] = NO_KEY
         for j in range(best.shape[0]):
             best[j] = NO_KEY
-        held, worst, passed, scanned, idle, size = 0, NO_KEY, 0, 0, 0, length
+        held, worst, passed, scanned, idle, size = 0, NO_KEY, np.int64(0), 0, 0, length
         for p in range(count):
             if (p >= nprobe or idle >= patience) and passed >= wanted:
                 break
@@ -221,8 +221,8 @@ def search_lists(
                 sort_keys(near[nprobe:], count - nprobe)
             at = key_row(near[p])
             base = list_base(metric, question, centroids, at)
-            if p == 0 and metric != DOT:
-                size = np.float32(np.sqrt(base))
+            if metric != DOT:
+                size = max(size, np.float32(np.sqrt(base)))
             following = key_row(near[p + 1]) if p + 1 < count else at
             prefetch_row(centroids, np.intp(following), np.intp(4 * dim // 64))
             before = keys[k - 1]
