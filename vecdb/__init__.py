@@ -1,8 +1,8 @@
 """vecdb: the vector database that you import. `vecdb.open("./data")` and go."""
 
 from vecdb.collection import Collection
-from vecdb.database import Database, open, verify
-from vecdb.engine.findings import Finding, IndexCheck, VerifyReport
+from vecdb.database import Database, open, repair, verify
+from vecdb.engine.findings import Finding, IndexCheck, RepairedCollection, RepairReport, VerifyReport
 from vecdb.engine.report import CollectionStats, DatabaseStats, Explanation
 from vecdb.engine.resolve import REMOVE
 from vecdb.engine.restore import RestoreReport, restore, verify_snapshot
@@ -55,6 +55,8 @@ __all__ = [
     "ReadOnly",
     "Record",
     "Records",
+    "RepairReport",
+    "RepairedCollection",
     "RestoreReport",
     "SnapshotInfo",
     "StorageFailed",
@@ -64,6 +66,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "open",
+    "repair",
     "restore",
     "verify",
     "verify_snapshot",

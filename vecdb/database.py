@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vecdb.collection import Collection
 from vecdb.engine import database_calls as calls
-from vecdb.engine.findings import VerifyReport
+from vecdb.engine.findings import RepairReport, VerifyReport
 from vecdb.engine.report import DatabaseStats
 from vecdb.engine.snapshot import SnapshotInfo
 from vecdb.engine.snapshot import snapshot as take_snapshot
@@ -190,6 +190,18 @@ def verify(
     NotFound, UnsupportedFormat and StorageFailed where there is nothing that could be looked at.
     """
     return calls.verify_path(path, deep, progress)
+
+
+def repair(path: str | os.PathLike[str], new: str | os.PathLike[str]) -> RepairReport:
+    """Writes everything that can be read of a damaged database to a new directory, and tells what cannot.
+
+    Each record is saved as far as its parts pass their checksums: without its vector or its payload if one is lost.
+    The log is taken up to its first damage. The damaged directory stays as it is.
+
+    InvalidInput if `new` exists, or if this process has `path` open; Locked if another writes it; Corrupted if the
+    catalog cannot be read at all, without which nothing can be told apart: restore a snapshot then.
+    """
+    return calls.repair(path, new)
 
 
 def open(

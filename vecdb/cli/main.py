@@ -1,6 +1,8 @@
-"""The command line: `vecdb demo`, `vecdb info`, `vecdb verify`, `vecdb warmup`.
+"""The command line: `vecdb demo`, `vecdb info`, `vecdb verify`, `vecdb repair`,
+`vecdb warmup`.
 
-Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. `vecdb verify` has its own.
+Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. `vecdb verify`
+and `vecdb repair` have their own.
 """
 
 from __future__ import annotations
@@ -56,6 +58,15 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--deep", action="store_true", help="also digests, every payload, and a sample of searches")
     verify.add_argument("--json", action="store_true", help="print one JSON object instead")
 
+    repair = commands.add_parser(
+        "repair",
+        help="write what can be read of a damaged database to a new one",
+        description="Writes everything that can be read to a new directory and says exactly what was lost. The damaged "
+        "database is not changed. Exit codes: 0 nothing was lost, 1 something was, 2 it could not be done.",
+    )
+    repair.add_argument("path", type=Path, help="the directory of the damaged database")
+    repair.add_argument("new", type=Path, help="the directory to write, which must not exist")
+
     warmup = commands.add_parser(
         "warmup",
         help="compile the kernels ahead of time",
@@ -83,6 +94,10 @@ def run(given: argparse.Namespace) -> int:
         from vecdb.cli.verify import verify
 
         return verify(given.path, given.deep, given.json)
+    elif given.command == "repair":
+        from vecdb.cli.repair import repair
+
+        return repair(given.path, given.new)
     else:
         from vecdb.cli.warmup import warmup
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from vecdb.engine import maintain as steps
 from vecdb.engine import registry, schema
+from vecdb.engine import repair as repairing
 from vecdb.engine import verify as verification
 from vecdb.engine.commit import sync_log
-from vecdb.engine.findings import VerifyReport
+from vecdb.engine.findings import RepairReport, VerifyReport
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import follow
 from vecdb.engine.registry import acquire, borrowed, release, release_dropped
@@ -156,6 +157,14 @@ def verify_path(path: Any, deep: Any, progress: Progress | None) -> VerifyReport
     home = _home(path)
     with borrowed(home) as engine:
         return verification.verify(home, registry.DEFAULT_SEAMS, engine, bool(deep), progress)
+
+
+def repair(path: Any, new: Any) -> RepairReport:
+    home, target = _home(path), _home(new)
+    with borrowed(home) as engine:
+        if engine is not None:
+            raise InvalidInput(f"{home} is open in this process; close it first")
+    return repairing.repair(home, target.resolve(), registry.DEFAULT_SEAMS)
 
 
 def stats(engine: Engine) -> DatabaseStats:

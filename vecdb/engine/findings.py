@@ -87,6 +87,93 @@ class VerifyReport:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class RepairedCollection:
+    """What repair wrote of one collection.
+
+    records          in the new database
+    lost             ids of records of which nothing could be read
+    lost_unnamed     how many more are lost whose ids are lost too
+    without_payload  ids of records that are there with an empty payload, because theirs is lost
+    without_vectors  ids of records that are there without one or more of their vectors
+    outdated         ids that batches beyond the damage of the log wrote or deleted: here they are as they were before
+    guessed          its description was lost: name, field names, metric (unless cosine) and index options are guesses
+    """
+
+    name: str
+    records: int
+    lost: tuple[Id, ...] = ()
+    lost_unnamed: int = 0
+    without_payload: tuple[Id, ...] = ()
+    without_vectors: tuple[Id, ...] = ()
+    outdated: tuple[Id, ...] = ()
+    guessed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing of it was lost."""
+        missing = (*self.lost, *self.without_payload, *self.without_vectors, *self.outdated)
+        return not (missing or self.lost_unnamed or self.guessed)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.records:,} records"]
+        if self.guessed:
+            lines.append("    its description was lost: names, metric and index options are guesses; set them right")
+        for ids, what in (
+            (self.lost, "lost"),
+            (self.without_payload, "without their payload"),
+            (self.without_vectors, "without one or more of their vectors"),
+            (self.outdated, "as they were before writes that are lost with the log"),
+        ):
+            if ids:
+                lines.append(f"    {len(ids):,} {what}: {named(ids)}")
+        if self.lost_unnamed:
+            lines.append(f"    {self.lost_unnamed:,} more lost, whose ids are lost too")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What repair found, wrote and could not save.
+
+    path, new      the damaged directory, which is as it was, and the new one
+    damage         what verification says of the damaged one
+    collections    what was written
+    unread         the list of collections could not be read to its end: there may have been more
+    batches        of the log, taken up to its first damage
+    lost_batches   (first, last) number of the batches that are lost with the rest of the log; last is at least that
+    sound          whether the new database passes verification
+    """
+
+    path: str
+    new: str
+    damage: tuple[Finding, ...]
+    collections: tuple[RepairedCollection, ...]
+    unread: bool
+    batches: int
+    lost_batches: tuple[int, int] | None
+    sound: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost."""
+        whole = self.sound and not self.unread and self.lost_batches is None
+        return whole and all(collection.ok for collection in self.collections)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path} -> {self.new}: {'nothing was lost' if self.ok else 'not everything could be saved'}"]
+        lines += [f"  {collection}" for collection in self.collections]
+        if self.unread:
+            lines.append("  the list of collections could not be read to its end: there may have been more")
+        lines.append(f"  log: {self.batches:,} batches taken")
+        if self.lost_batches is not None:
+            lines.append("    batches {} to {} are lost, or more".format(*self.lost_batches))
+        if not self.sound:
+            lines.append("  the new database does not pass verification; keep the damaged one and report this")
+        lines += ["  found:", *(f"    {found.path}: {found.what}" for found in self.damage)] if self.damage else []
+        return "\n".join(lines)
+
+
 def named(ids: list[Id] | tuple[Id, ...], total: int | None = None) -> str:
     """The first few ids, for a message."""
     total = len(ids) if total is None else total

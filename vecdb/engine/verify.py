@@ -141,7 +141,8 @@ def _fault_of_catalog(target: Target, generation: int) -> str | None:
         if error.errno not in DAMAGE:
             raise
         return str(error)
-    return probe(target.path, generation, locked=may_lock(target.path))
+    fault = probe(target.path, generation, locked=may_lock(target.path))
+    return None if fault is None else fault.reason
 
 
 def _opened(target: Target) -> Picture:

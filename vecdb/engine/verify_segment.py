@@ -206,5 +206,5 @@ def _read_column(segment: OpenedSegment, path: str, arrays: dict[str, AnyArray])
     for name, values in arrays.items():
         if name.endswith("_values") and (values[1:] < values[:-1]).any():
             raise ValueError(f"column {path!r}: {name} are not in order")
-        if name in ("present_rows", "null_rows", "list_rows") and (values[1:] <= values[:-1]).any():
+        if name in ("present_rows", "null_rows") and (values[1:] <= values[:-1]).any():
             raise ValueError(f"column {path!r}: {name} are not in order")

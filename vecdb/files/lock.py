@@ -13,6 +13,29 @@ from vecdb.errors import Locked
 from vecdb.files.disk import FILE_MODE, failing
 
 
+class QuietLock:
+    """Keeps writers away while a database is read that must not change. Writes nothing; held until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        if not path.exists():
+            return  # nobody ever wrote here, or the file was lost: there is nothing to wait for
+        with failing("lock", path):
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(self.descriptor)
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                raise Locked(f"{path.parent} is open for writing; close it there first") from error
+
+    def release(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
 class WriterLock:
     """Held from construction to `release`. The file is never removed; a dead process holds nothing."""
 

@@ -131,12 +131,20 @@ def read_records(data: memoryview, salt: int, offset: int) -> Iterator[Record]:
 
 def highest_synced(data: memoryview, salt: int, offset: int) -> int:
     """The largest `synced_upto` in any whole record header at or beyond `offset`, whatever lies between."""
-    highest, found = 0, data.obj
+    return max((fields[7] for _, fields in _headers_beyond(data, salt, offset)), default=0)
+
+
+def next_record(data: memoryview, salt: int, offset: int) -> int | None:
+    """Where the next whole record header at or beyond `offset` stands, whatever lies between."""
+    return next((at for at, _ in _headers_beyond(data, salt, offset)), None)
+
+
+def _headers_beyond(data: memoryview, salt: int, offset: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    found = data.obj
     raw = bytes(data) if not isinstance(found, bytes) else found
     magic = RECORD_MAGIC.to_bytes(4, "little")
     at = raw.find(magic, offset)
     while at >= 0:
         if at % ALIGN == 0 and (fields := _header_at(data, at, salt)) is not None:
-            highest = max(highest, fields[7])
+            yield at, fields
         at = raw.find(magic, at + 4)
-    return highest

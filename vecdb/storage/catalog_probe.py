@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from vecdb.files import names
@@ -35,7 +36,15 @@ except lmdb.Error as error:
 """
 
 
-def probe(directory: Path, generation: int, *, locked: bool) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a catalog cannot be read to its end; `fatal`: trying ends the process."""
+
+    reason: str
+    fatal: bool
+
+
+def probe(directory: Path, generation: int, *, locked: bool) -> Fault | None:
     """Reads every entry of a catalog in a child process. None if that works, else what went wrong."""
     path = directory / names.catalog(generation)
     sizes = [str(MAP_MIN), str(MAP_FACTOR * READER_FACTOR)]
@@ -50,6 +59,6 @@ def probe(directory: Path, generation: int, *, locked: bool) -> str | None:
     if done.returncode == 0:
         return None
     if done.returncode < 0:
-        return f"reading its pages ends the process ({signal.Signals(-done.returncode).name})"
+        return Fault(f"reading its pages ends the process ({signal.Signals(-done.returncode).name})", True)
     told = (done.stdout.strip() or done.stderr.strip() or "they cannot be read").splitlines()[-1]
-    return f"its pages are damaged: {told}"
+    return Fault(f"its pages are damaged: {told}", False)

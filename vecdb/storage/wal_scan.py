@@ -54,7 +54,7 @@ def scan(disk: Disk, directory: Path, uuid: bytes, applied_lsn: int) -> LogScan:
     """Reads the log of `directory`. Corrupted where acknowledged batches would be lost; nothing is changed."""
     headers, leftovers = _headers(disk, directory, uuid)
     epoch = max((header.epoch for _, header in headers), default=0)
-    current = _in_order([(path, header) for path, header in headers if header.epoch == epoch])
+    current = in_order([(path, header) for path, header in headers if header.epoch == epoch])
     leftovers += [path for path, header in headers if header.epoch != epoch]
     if applied_lsn and not current:  # a checkpoint leaves the newest file, so there is always one after the first
         raise Corrupted(directory, 0, f"the log is missing: batches after {applied_lsn} would be lost")
@@ -67,7 +67,7 @@ def scan(disk: Disk, directory: Path, uuid: bytes, applied_lsn: int) -> LogScan:
     return result
 
 
-def _in_order(files: list[tuple[Path, FileHeader]]) -> list[tuple[Path, FileHeader]]:
+def in_order(files: list[tuple[Path, FileHeader]]) -> list[tuple[Path, FileHeader]]:
     """By lsn; files that start at the same lsn, because the earlier got no batch, by their chain."""
     before = {header.checksum: header.previous for _, header in files}
 
@@ -144,10 +144,12 @@ def _check_chain(path: Path, header: FileHeader, result: LogScan) -> None:
         raise Corrupted(path, 0, f"the log file does not follow {before.path.name}: a file is missing or was swapped")
 
 
-def whole_batches(data: memoryview, header: FileHeader) -> Iterator[tuple[LoggedBatch | None, int, bool]]:
+def whole_batches(
+    data: memoryview, header: FileHeader, offset: int = FILE_HEADER_SIZE
+) -> Iterator[tuple[LoggedBatch | None, int, bool]]:
     """Of one log file: (batch or None for a mark, end of the valid bytes, whether it is the closing record)."""
     frames: list[memoryview] = []
-    for record in read_records(data, header.salt, FILE_HEADER_SIZE):
+    for record in read_records(data, header.salt, offset):
         if record.kind != BATCH:
             frames = []
             yield None, record.end, record.kind == CLOSE

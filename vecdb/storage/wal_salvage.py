@@ -1,0 +1,141 @@
+"""Reading a log that `wal_scan` refuses: every batch up to the first damage, and what can be told of the rest.
+
+A batch counts only if all before it are there, so nothing beyond the damage is taken; it is read to name what is lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vecdb.errors import Corrupted, StorageFailed, UnsupportedFormat
+from vecdb.files import names
+from vecdb.files.disk import Disk
+from vecdb.files.record import (
+    FILE_FORMAT,
+    FILE_HEADER_SIZE,
+    FileHeader,
+    decode_file_header,
+    highest_synced,
+    next_record,
+)
+from vecdb.storage.wal_scan import LoggedBatch, in_order, whole_batches
+
+
+@dataclass(slots=True)
+class LogTail:
+    """What is left of a log.
+
+    batches  whole ones after `applied_lsn`, dense from there on
+    beyond   whole ones after the first damage
+    damage   what is wrong, in order
+    highest  the highest lsn that anything whole mentions
+    """
+
+    applied_lsn: int
+    batches: list[LoggedBatch] = field(default_factory=list)
+    beyond: list[LoggedBatch] = field(default_factory=list)
+    damage: list[Corrupted] = field(default_factory=list)
+    highest: int = 0
+
+    @property
+    def next_lsn(self) -> int:
+        """What follows the batches."""
+        return self.applied_lsn + len(self.batches) + 1
+
+    def take(self, batch: LoggedBatch) -> None:
+        self.highest = max(self.highest, batch.lsn)
+        if batch.lsn <= self.applied_lsn:
+            return
+        if not self.damage and batch.lsn == self.next_lsn:
+            self.batches.append(batch)
+        else:
+            self.beyond.append(batch)
+
+
+def salvage(disk: Disk, directory: Path, uuid: bytes | None, applied_lsn: int | None) -> LogTail:
+    """Reads the log of `directory`. Nothing is changed.
+
+    uuid          of the database; None: what most of the files say
+    applied_lsn   the last batch that the catalog has; None, when that is lost: the last before the first file
+    """
+    tail = LogTail(0)
+    files = _files(disk, directory, uuid, tail)
+    if applied_lsn is None:
+        applied_lsn = files[0][1].start_lsn - 1 if files else 0
+    tail.applied_lsn = tail.highest = applied_lsn
+    for i, (path, header) in enumerate(files):
+        successor = files[i + 1][1] if i + 1 < len(files) else None
+        tail.highest = max(tail.highest, header.start_lsn - 1)
+        if successor is not None and successor.start_lsn <= applied_lsn + 1:
+            continue
+        if header.start_lsn > tail.next_lsn:
+            missing = f"batches {tail.next_lsn} to {header.start_lsn - 1} are missing before it"
+            tail.damage.append(Corrupted(path, 0, missing))
+        _read(disk, path, header, successor, tail)
+    if applied_lsn and not files and not tail.damage:
+        tail.damage.append(Corrupted(directory, 0, "the log is missing"))
+    return tail
+
+
+def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> list[tuple[Path, FileHeader]]:
+    """The files of the highest epoch that belong to the database, in order."""
+    found: list[tuple[Path, FileHeader]] = []
+    for name in disk.list(directory) if directory.is_dir() else []:
+        if names.wal_start(name) is None:
+            continue
+        path = directory / name
+        try:
+            header = decode_file_header(_bytes(disk, path)[:FILE_HEADER_SIZE].tobytes())
+        except StorageFailed as error:
+            tail.damage.append(Corrupted(path, 0, str(error)))
+            continue
+        if isinstance(header, int):
+            raise UnsupportedFormat(header, FILE_FORMAT, FILE_FORMAT)
+        if header is None:
+            tail.damage.append(Corrupted(path, 0, "the header of the log file is damaged"))
+        else:
+            found.append((path, header))
+    if uuid is None and found:
+        uuid = Counter(header.uuid for _, header in found).most_common(1)[0][0]
+    for path, header in found:
+        if header.uuid != uuid:
+            tail.damage.append(Corrupted(path, 0, "the log file belongs to another database"))
+    own = [(path, header) for path, header in found if header.uuid == uuid]
+    epoch = max((header.epoch for _, header in own), default=0)
+    files = in_order([(path, header) for path, header in own if header.epoch == epoch])
+    # Damage before the first file that can be read is told by the batches that are missing, and does not bar the rest.
+    if files and all(Path(damage.path).name < files[0][0].name for damage in tail.damage):
+        tail.damage.clear()
+    return files
+
+
+def _bytes(disk: Disk, path: Path) -> memoryview:
+    file = disk.open(path)
+    try:
+        return memoryview(file.read_at(disk.size(path) or 0, 0))
+    finally:
+        file.close()
+
+
+def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | None, tail: LogTail) -> None:
+    try:
+        data = _bytes(disk, path)
+    except StorageFailed as error:
+        tail.damage.append(Corrupted(path, 0, str(error)))
+        return
+    end = FILE_HEADER_SIZE
+    for batch, end, _ in whole_batches(data, header):  # noqa: B007 - the last end counts
+        if batch is not None:
+            tail.take(batch)
+    torn = successor is None and highest_synced(data, header.salt, FILE_HEADER_SIZE) <= end
+    if torn or (successor is not None and end == successor.previous_length):
+        return
+    tail.damage.append(Corrupted(path, end, "the log is damaged from here on"))
+    at = next_record(data, header.salt, end + 1)
+    while at is not None:
+        for batch, at, _ in whole_batches(data, header, at):  # noqa: B007, B020
+            if batch is not None:
+                tail.take(batch)
+        at = next_record(data, header.salt, at + 1)
