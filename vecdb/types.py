@@ -74,6 +74,9 @@ class Matrix:
         return int(self.vectors.shape[1])
 
 
+ROWS_DENSITY = 16  # below rows / 16 a set is kept as rows, above as bits
+
+
 @dataclass(frozen=True, slots=True)
 class RowSet:
     """A set of rows of one segment: ascending unique int32 `rows`, or a bitset `bits`; exactly one is given.
@@ -84,6 +87,17 @@ class RowSet:
     count: int
     rows: I32 | None = None
     bits: U64 | None = None
+
+    def holds(self, rows: I32) -> NDArray[np.bool_]:
+        """For each of some rows, whether the set has it."""
+        if self.bits is not None:
+            words = self.bits[rows >> 6] >> (rows & 63).astype(np.uint64)
+            return np.asarray(words & np.uint64(1), np.bool_)
+        assert self.rows is not None
+        if not len(self.rows):
+            return np.zeros(len(rows), np.bool_)
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        return np.asarray(self.rows[places] == rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +188,23 @@ class ColumnInfo:
     types: tuple[str, ...]
 
 
-class FieldSource(Protocol):
-    """The columns of one segment, as `filter.evaluate` sees them. Deleted rows are included."""
+class CountSource(Protocol):
+    """What an estimate needs to know of a segment: how many rows it has, and bounds on those that a probe matches."""
 
     @property
     def rows(self) -> int: ...
 
+    def count(self, probe: Probe) -> Estimate: ...
+
+
+class FieldSource(CountSource, Protocol):
+    """The columns of one segment, as `filter.evaluate` sees them. Deleted rows are included."""
+
     def select(self, probe: Probe) -> RowSet: ...
 
-    def count(self, probe: Probe) -> Estimate: ...
+    def among(self, probe: Probe, rows: I32) -> NDArray[np.bool_]:
+        """For each of some ascending rows, whether the probe matches it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

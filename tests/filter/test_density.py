@@ -9,9 +9,10 @@ import pytest
 
 from tests.filter import oracle
 from tests.filter.sources import all_forms
-from vecdb.filter.evaluate import ROWS_DENSITY, estimate, evaluate
+from vecdb.filter.evaluate import estimate, evaluate
 from vecdb.filter.parse import parse
 from vecdb.kernels import bitset
+from vecdb.types import ROWS_DENSITY
 
 ROWS = 1_600
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from vecdb.engine.view import FieldView, Segment
-from vecdb.filter.evaluate import evaluate
+from vecdb.filter.evaluate import estimate, evaluate
 from vecdb.filter.expression import Node
 from vecdb.kernels import bitset
-from vecdb.types import I32, U64, RowSet
+from vecdb.types import I32, U64, Estimate, Probe, RowSet
 
 CACHE_BYTES = 64 * 1024 * 1024
 ENTRY_BYTES = 512  # what an entry weighs besides its rows
@@ -22,46 +22,49 @@ ENTRY_BYTES = 512  # what an entry weighs besides its rows
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """`storage`, rows and `deleted` are those of the segment that `allowed` was made for.
+    """The rows that a filter matches, and those of them that are not in `deleted`.
 
-    The storage may go while the entry stays, and its id() be given to another; the entry keeps `deleted` alive.
+    `storage` and `rows` are those of the segment that was asked. The storage may go while the entry stays, and its id()
+    be given to another; the entry keeps `deleted` alive.
     """
 
     storage: weakref.ref[Any]
-    segment_rows: int
+    rows: int
+    matching: RowSet
     deleted: U64 | None
     allowed: RowSet
 
     def fits(self, segment: Segment) -> bool:
-        same = self.storage() is segment.storage and self.deleted is segment.deleted
-        return same and self.segment_rows == segment.rows
+        """Whether the filter matches these rows of the segment, whatever was deleted since."""
+        return self.storage() is segment.storage and self.rows == segment.rows
 
     @property
     def weight(self) -> int:
-        parts = (self.allowed.rows, self.allowed.bits)
-        return ENTRY_BYTES + sum(part.nbytes for part in parts if part is not None)
+        sets = [self.matching] if self.allowed is self.matching else [self.matching, self.allowed]
+        arrays = [array for found in sets for array in (found.rows, found.bits) if array is not None]
+        return ENTRY_BYTES + sum(array.nbytes for array in arrays)
 
 
 class FilterCache:
-    """The least recently used filters go first when the rows kept pass 64 MiB."""
+    """What filters matched, of one database. The least recently used go first when they weigh more than 64 MiB."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.entries: OrderedDict[tuple[int, Node], _Entry] = OrderedDict()
         self.bytes = 0
 
-    def get(self, segment: Segment, node: Node) -> RowSet | None:
-        """The allowed rows, if they were found for this segment with these deletions."""
+    def get(self, segment: Segment, node: Node) -> _Entry | None:
+        """What was found for this segment; its deletions may be older ones."""
         key = (id(segment.storage), node)
         with self.lock:
             entry = self.entries.get(key)
             if entry is None or not entry.fits(segment):
                 return None
             self.entries.move_to_end(key)
-            return entry.allowed
+            return entry
 
-    def put(self, segment: Segment, node: Node, allowed: RowSet) -> None:
-        entry = _Entry(weakref.ref(segment.storage), segment.rows, segment.deleted, allowed)
+    def put(self, segment: Segment, node: Node, matching: RowSet, allowed: RowSet) -> None:
+        entry = _Entry(weakref.ref(segment.storage), segment.rows, matching, segment.deleted, allowed)
         key = (id(segment.storage), node)
         with self.lock:
             old = self.entries.pop(key, None)
@@ -82,20 +85,48 @@ def allowed_rows(cache: FilterCache, segment: Segment, node: Node | None) -> Row
     """The live rows that match; None for all rows of the segment."""
     if node is None:
         return None if segment.deleted_count == 0 else RowSet(segment.live, bits=segment.live_bits())
-    found = cache.get(segment, node)
-    if found is None:
-        found = _without_deleted(evaluate(node, segment.columns()), segment)
-        cache.put(segment, node, found)
-    return found
+    entry = cache.get(segment, node)
+    if entry is not None and entry.deleted is segment.deleted:
+        return entry.allowed
+    matching = entry.matching if entry is not None else evaluate(node, segment.columns())
+    allowed = _without_deleted(matching, segment)
+    cache.put(segment, node, matching, allowed)
+    return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """The columns of a segment without its deleted rows, for estimates."""
+
+    segment: Segment
+
+    @property
+    def rows(self) -> int:
+        return self.segment.live
+
+    def count(self, probe: Probe) -> Estimate:
+        columns, deleted = self.segment.columns(), self.segment.deleted
+        return columns.count(probe) if deleted is None else columns.count_without(probe, deleted)
+
+
+def estimated(cache: FilterCache, segment: Segment, node: Node | None) -> Estimate:
+    """Bounds on the number of allowed rows, without finding them; exact for one condition or its negation.
+
+    The conditions of a path whose lists hold several of the values asked for have bounds only.
+    """
+    if node is None:
+        return Estimate(segment.live, segment.live)
+    entry = cache.get(segment, node)
+    if entry is not None and entry.deleted is segment.deleted:
+        return Estimate(entry.allowed.count, entry.allowed.count)
+    return estimate(node, _Live(segment))
 
 
 def _without_deleted(found: RowSet, segment: Segment) -> RowSet:
-    if segment.deleted_count == 0:
+    if segment.deleted is None or segment.deleted_count == 0:
         return found
     if found.rows is not None:
-        assert segment.deleted is not None
-        gone = (segment.deleted[found.rows >> 6] >> (found.rows & 63).astype(np.uint64)) & np.uint64(1)
-        return bitset.set_of_rows(found.rows[gone == 0])
+        return bitset.set_of_rows(found.rows[~RowSet(0, bits=segment.deleted).holds(found.rows)])
     assert found.bits is not None
     return bitset.set_of_bits(found.bits & segment.live_bits())
 

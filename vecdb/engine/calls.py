@@ -184,7 +184,7 @@ def get(
         at, rows = read.matching_rows(view, engine.filters, intake.check_filter(view.meta, where))
     if order_by is not None:
         path, descending = _order(view, order_by)
-        at, rows = read.ordered(view, at, rows, path, descending)
+        at, rows = read.ordered(view, at, rows, path, descending, end)
     return read.records(view, shown, at[offset:end], rows[offset:end], payloads, vectors)
 
 

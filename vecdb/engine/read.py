@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from vecdb.engine.allow import FilterCache, allowed_rows
+from vecdb.engine.allow import FilterCache, allowed_rows, estimated
 from vecdb.engine.view import Segment, View
 from vecdb.filter.expression import Node
 from vecdb.kernels import bitset
 from vecdb.results import Record, Records
-from vecdb.storage.columns import MISSING_RANK
+from vecdb.storage.columns import MISSING, joined
 from vecdb.types import I32, ColumnInfo, Present, RowSet, Scalar
 
 TYPE_ORDER = ("number", "int", "float", "timestamp", "string", "bool", "bytes")
@@ -42,18 +42,23 @@ def rows_of_keys(view: View, keys: Sequence[bytes]) -> tuple[I32, I32]:
     return view.locate(sequences[sequences >= 0])
 
 
-def ordered(view: View, at: I32, rows: I32, path: str, descending: bool) -> tuple[I32, I32]:
-    """By the value at `path`, ties by sequence; records without it come last either way."""
-    keys: list[tuple[int, Any]] = [(MISSING_RANK, 0)] * len(rows)
-    for number in np.unique(at).tolist():
-        chosen = np.flatnonzero(at == number)
-        found = view.segments[number].columns().order_keys(path, rows[chosen])
-        for position, key in zip(chosen.tolist(), found, strict=True):
-            keys[position] = key
-    present = [i for i, key in enumerate(keys) if key[0] != MISSING_RANK]
-    missing = [i for i, key in enumerate(keys) if key[0] == MISSING_RANK]
-    present.sort(key=keys.__getitem__, reverse=descending)  # stable in both directions
-    order = np.array([*present, *missing], np.int64)
+def ordered(view: View, at: I32, rows: I32, path: str, descending: bool, end: int | None = None) -> tuple[I32, I32]:
+    """By the value at `path`, ties by sequence; records without it come last either way. At least the first `end`."""
+    numbers = np.unique(at).tolist()
+    chosen = [np.flatnonzero(at == number) for number in numbers]
+    orders = [
+        view.segments[number].columns().order(path, rows[places])
+        for number, places in zip(numbers, chosen, strict=True)
+    ]
+    codes = np.full(len(rows), MISSING, np.int64)
+    for places, found in zip(chosen, joined(orders) if orders else [], strict=True):
+        codes[places] = found
+    present = np.flatnonzero(codes != MISSING)
+    keys = -codes[present] if descending else codes[present]
+    if end is not None and end < len(present):
+        nearest = np.flatnonzero(keys <= np.partition(keys, end)[end])
+        present, keys = present[nearest], keys[nearest]
+    order = np.concatenate([present[np.argsort(keys, kind="stable")], np.flatnonzero(codes == MISSING)])
     return at[order], rows[order]
 
 
@@ -71,12 +76,14 @@ def pages(
 
 
 def count(view: View, cache: FilterCache, node: Node | None) -> int:
+    """The number of matching records: from the order of columns where that tells it, else by finding them."""
     if node is None:
         return view.records
     total = 0
     for segment in view.segments:
-        allowed = allowed_rows(cache, segment, node)
-        total += segment.rows if allowed is None else allowed.count
+        bounds = estimated(cache, segment, node)
+        allowed = None if bounds.exact else allowed_rows(cache, segment, node)
+        total += bounds.low if allowed is None else allowed.count
     return total
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vecdb.filter.expression import And, Leaf, Node, Not, Or
 from vecdb.kernels import bitset
-from vecdb.types import I32, Estimate, FieldSource, RowSet
-
-ROWS_DENSITY = 16  # below rows / 16 a set is kept as rows, above as bits
+from vecdb.types import I32, ROWS_DENSITY, CountSource, Estimate, FieldSource, RowSet
 
 
 def evaluate(node: Node, source: FieldSource) -> RowSet:
@@ -27,8 +26,8 @@ def evaluate(node: Node, source: FieldSource) -> RowSet:
     return _settle(found, source.rows)
 
 
-def estimate(node: Node, source: FieldSource) -> Estimate:
-    """Bounds on the number of matching rows, without evaluating more than single probes; exact for one probe."""
+def estimate(node: Node, source: CountSource) -> Estimate:
+    """Bounds on the number of matching rows from the counts of single probes, without finding the rows."""
     rows = source.rows
     match node:
         case Leaf():
@@ -49,72 +48,73 @@ def estimate(node: Node, source: FieldSource) -> Estimate:
 
 
 def _all_of(node: And, source: FieldSource) -> RowSet:
-    """Smallest first, negations last (they only remove), until nothing is left."""
-    positive = [part for part in node.nodes if not isinstance(part, Not)]
-    positive.sort(key=lambda part: estimate(part, source).high)
+    """Smallest first, until nothing is left. Once the rows are few, the other parts are only asked about those."""
+    parts = sorted(node.nodes, key=lambda part: estimate(part, source).high) if len(node.nodes) > 1 else node.nodes
     found: RowSet | None = None
-    for part in positive:
-        selected = evaluate(part, source)
-        found = selected if found is None else _settle(_intersect(found, selected, source.rows), source.rows)
+    for part in parts:
+        if found is None:
+            found = evaluate(part, source)
+        elif found.rows is not None:
+            found = bitset.set_of_rows(found.rows[_holds(part, found.rows, source)])
+        elif isinstance(part, Not):
+            found = _settle(_subtract(found, evaluate(part.node, source), source.rows), source.rows)
+        else:
+            found = _settle(_intersect(found, evaluate(part, source), source.rows), source.rows)
         if not found.count:
             return found
-    for part in node.nodes:
-        if isinstance(part, Not):
-            removed = evaluate(part.node, source)
-            if found is None:
-                found = _everything(source.rows)
-            found = _settle(_subtract(found, removed, source.rows), source.rows)
-            if not found.count:
-                return found
     return _everything(source.rows) if found is None else found
 
 
+def _holds(node: Node, rows: I32, source: FieldSource) -> NDArray[np.bool_]:
+    """For each of some ascending rows, whether it matches."""
+    match node:
+        case Leaf():
+            return source.among(node.probe, rows)
+        case Not():
+            return ~_holds(node.node, rows, source)
+        case And() | Or():
+            if not node.nodes:
+                return np.full(len(rows), isinstance(node, And))
+            join = np.logical_and if isinstance(node, And) else np.logical_or
+            return np.asarray(join.reduce([_holds(part, rows, source) for part in node.nodes]))
+        case _:
+            raise TypeError(f"not a filter node: {node!r}")
+
+
 def _any_of(node: Or, source: FieldSource) -> RowSet:
-    found = _rows(np.empty(0, np.int32))
+    total = source.rows
+    sets: list[RowSet] = []
     for part in node.nodes:
-        found = _unite(found, evaluate(part, source), source.rows)
-        if found.count == source.rows:
+        found = evaluate(part, source)
+        if found.count == total:
             return found
-    return found
+        sets.append(found)
+    sparse = [found.rows for found in sets if found.rows is not None]
+    dense = [found.bits for found in sets if found.bits is not None]
+    rows = np.concatenate([np.empty(0, np.int32), *sparse]) if len(sparse) != 1 else sparse[0]
+    if not dense and len(rows) <= total // ROWS_DENSITY:
+        return bitset.set_of_rows(rows if len(sparse) == 1 else np.unique(rows))
+    bits = bitset.from_rows(rows, total)
+    for other in dense:
+        bits |= other
+    return bitset.set_of_bits(bits)
 
 
 def _intersect(left: RowSet, right: RowSet, total: int) -> RowSet:
     if left.rows is None and right.rows is None:
         return bitset.set_of_bits(bitset.bits_of(left, total) & bitset.bits_of(right, total))
-    if left.rows is None or (right.rows is not None and right.count < left.count):
+    if left.rows is None:
         left, right = right, left
     rows = bitset.rows_of(left, total)
-    return _rows(rows[_contains(right, rows)])
+    return bitset.set_of_rows(rows[right.holds(rows)])
 
 
 def _subtract(left: RowSet, right: RowSet, total: int) -> RowSet:
-    if left.rows is not None:
-        return _rows(left.rows[~_contains(right, left.rows)])
     return bitset.set_of_bits(bitset.bits_of(left, total) & ~bitset.bits_of(right, total))
 
 
-def _unite(left: RowSet, right: RowSet, total: int) -> RowSet:
-    if not left.count or not right.count:
-        return left if left.count else right
-    if left.rows is not None and right.rows is not None and left.count + right.count <= total // ROWS_DENSITY:
-        return _rows(np.union1d(left.rows, right.rows))
-    return bitset.set_of_bits(bitset.bits_of(left, total) | bitset.bits_of(right, total))
-
-
 def _complement(found: RowSet, total: int) -> RowSet:
-    return bitset.set_of_bits(bitset.full(total) & ~bitset.bits_of(found, total))
-
-
-def _contains(selected: RowSet, rows: I32) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """For each of `rows`, whether the set has it."""
-    if selected.bits is not None:
-        words = selected.bits[rows >> 6] >> (rows & 63).astype(np.uint64)
-        return np.asarray(words & np.uint64(1), np.bool_)
-    assert selected.rows is not None
-    if not selected.count:
-        return np.zeros(len(rows), np.bool_)
-    places = np.minimum(np.searchsorted(selected.rows, rows), selected.count - 1)
-    return np.asarray(selected.rows[places] == rows)
+    return RowSet(total - found.count, bits=bitset.full(total) & ~bitset.bits_of(found, total))
 
 
 def _settle(found: RowSet, total: int) -> RowSet:
@@ -129,7 +129,3 @@ def _settle(found: RowSet, total: int) -> RowSet:
 
 def _everything(total: int) -> RowSet:
     return RowSet(total, bits=bitset.full(total))
-
-
-def _rows(rows: I32) -> RowSet:
-    return bitset.set_of_rows(rows)

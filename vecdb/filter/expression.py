@@ -7,16 +7,26 @@ Logic is two-valued, so `!=` is the exact negation of `==`. Nodes are hashable; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from vecdb.errors import FilterError
 from vecdb.types import Probe
 
 
 class Node:
-    """A filter. Combine with `&`, `|` and `~`."""
+    """A filter. Combine with `&`, `|` and `~`. Its hash is kept, because caches ask for it in every query."""
 
-    __slots__ = ()
+    __slots__ = ("_hash",)
+    __match_args__: ClassVar[tuple[str, ...]] = ()  # the fields, as dataclasses list them
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            value = hash((type(self), *(getattr(self, name) for name in self.__match_args__)))
+            object.__setattr__(self, "_hash", value)
+            return value
 
     def __and__(self, other: Node) -> Node:
         return combine(And, self, _node(other, "&"))
@@ -38,6 +48,7 @@ class Node:
 class Leaf(Node):
     """Rows that a probe matches. `kinds` are the kinds of its operands."""
 
+    __hash__ = Node.__hash__
     probe: Probe
     kinds: tuple[str, ...] = ()
 
@@ -46,6 +57,7 @@ class Leaf(Node):
 class And(Node):
     """All of `nodes`; no nodes match every row."""
 
+    __hash__ = Node.__hash__
     nodes: tuple[Node, ...]
 
 
@@ -53,6 +65,7 @@ class And(Node):
 class Or(Node):
     """Any of `nodes`; no nodes match no row."""
 
+    __hash__ = Node.__hash__
     nodes: tuple[Node, ...]
 
 
@@ -60,6 +73,7 @@ class Or(Node):
 class Not(Node):
     """Every row that `node` does not match."""
 
+    __hash__ = Node.__hash__
     node: Node
 
 

@@ -39,7 +39,7 @@ def check_operand(value: Any, where: str = "") -> Scalar:
             raise error(where, "compares with NaN, which equals nothing and has no order")
         return float(value)
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise error(where, "compares with a string that holds a lone surrogate, which no stored string does")
         return str.__str__(value)
     if isinstance(value, bytes):

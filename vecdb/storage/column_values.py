@@ -32,7 +32,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "bytes": ("bytes",),
 }
 RANKS = {kind: rank for rank, kind in enumerate(KINDS)}
-MISSING_RANK = len(RANKS)
 KIND_OF = {stored: kind for kind, types in KINDS.items() for stored in types}
 ORDERED_KINDS = ("number", "timestamp", "string")  # kinds that have ranges
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from vecdb.options import Columns
-from vecdb.storage.column_reader import ColumnReader, Piece, Scan, Text
+from vecdb.storage.column_reader import Piece, Scan, Text
+from vecdb.storage.column_summary import ColumnSummaries
 from vecdb.storage.column_values import NUMERIC, STORED, TEXT, interval, points, size_bounds, texts
 from vecdb.storage.growing_postings import Growable, GrowingColumn, mask_of
 from vecdb.storage.payload import FlatValue
@@ -91,7 +92,7 @@ class GrowingColumns:
             time.sleep(0)
 
 
-class GrowingReader(ColumnReader):
+class GrowingReader(ColumnSummaries):
     """The columns of the first rows of a growing segment, by vectorised scans.
 
     The answers of the last probes are kept, because a query is estimated and then evaluated.

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vecdb.storage.column_reader import ColumnReader, Text
-from vecdb.storage.column_values import DTYPES, NUMERIC, SIZE, STORED, interval, points, size_bounds, texts
-from vecdb.storage.string_table import StringTable
-from vecdb.types import I32, I64, U8, AnyArray, Equal, Estimate, Null, Prefix, Present, Probe, Search, Sized, Within
+from vecdb.kernels import bitset
+from vecdb.storage.column_order import MISSING, Keys, Order
+from vecdb.storage.column_reader import SORT_DENSITY, Piece, Text
+from vecdb.storage.column_spans import spans_of, spans_of_sizes
+from vecdb.storage.column_summary import ColumnSummaries
+from vecdb.storage.column_values import DTYPES, KIND_OF, NUMERIC, RANKS, SIZE, STORED, decode
+from vecdb.storage.ranks import Ranks, Spans
+from vecdb.storage.sealed_column import NO_ROWS, SealedColumn
+from vecdb.types import (
+    I32,
+    I64,
+    ROWS_DENSITY,
+    U8,
+    U64,
+    AnyArray,
+    Equal,
+    Estimate,
+    Null,
+    Prefix,
+    Present,
+    Probe,
+    RowSet,
+    Scalar,
+    Search,
+    Sized,
+    Within,
+)
 
-_NO_ROWS: I32 = np.empty(0, np.int32)
 
-
-@dataclass(frozen=True, slots=True)
-class _Spans:
-    """Pieces of one array of postings: rows[lows[i]:highs[i]]."""
-
-    rows: I32
-    lows: I64
-    highs: I64
-
-    def count(self) -> int:
-        return int((self.highs - self.lows).sum())
-
-    def gather(self) -> list[I32]:
-        if len(self.lows) == 1:
-            return [self.rows[self.lows[0] : self.highs[0]]]
-        filled = np.flatnonzero(self.highs > self.lows)
-        if len(filled) <= 16:
-            return [self.rows[self.lows[span] : self.highs[span]] for span in filled]
-        lengths = (self.highs - self.lows)[filled]
-        shifts = np.repeat(self.lows[filled] - np.cumsum(lengths) + lengths, lengths)
-        return [self.rows[shifts + np.arange(len(shifts))]]
-
-
-class SealedColumns(ColumnReader):
+class SealedColumns(ColumnSummaries):
     """The columns of one sealed segment.
 
     rows    rows of the segment
@@ -49,29 +49,148 @@ class SealedColumns(ColumnReader):
     def __init__(self, rows: int, paths: Mapping[str, Mapping[str, AnyArray]]) -> None:
         super().__init__(rows)
         self._arrays = paths
-        self._columns: dict[str, _Column] = {}
+        self._columns: dict[str, SealedColumn] = {}
+        self._gone: tuple[U64, I32] | None = None  # the last bitset that was left out of a count, and its rows
 
     @property
     def path_names(self) -> Set[str]:
         return self._arrays.keys()
 
-    def count(self, probe: Probe) -> Estimate:
-        """How many rows the probe matches, exactly; without lists from binary searches alone."""
+    # ---- probes ---------------------------------------------------------------------------------------------------
+    def select(self, probe: Probe) -> RowSet:
         column = self._column(probe.path)
-        if isinstance(probe, Present | Null) or column is None:
-            return super().count(probe)
-        if len(column.lists) and not isinstance(probe, Sized):
-            return super().count(probe)
-        found = sum(spans.count() for spans in self._spans(column, probe))
+        if column is not None and isinstance(probe, Present):
+            return column.present_set()
+        if column is None or isinstance(probe, Present | Null | Sized) or len(column.lists):
+            return super().select(probe)
+        spans = spans_of(column, probe)
+        total = sum(found.count() for found in spans.values())
+        if total * SORT_DENSITY <= self._rows:
+            return self._union(_pieces(spans), lists=False)
+        if total == self._rows:
+            return RowSet(total, bits=bitset.full(total))
+        dense = total * ROWS_DENSITY > self._rows
+        if not dense and sum(found.filled() for found in spans.values()) == 1 and isinstance(probe, Equal):
+            return self._union(_pieces(spans), lists=False)  # the rows of one value ascend
+        mask = self._within_spans(column, spans, None)
+        if dense:
+            return RowSet(total, bits=bitset.from_mask(mask))
+        return RowSet(total, rows=np.flatnonzero(mask).astype(np.int32))
+
+    def among(self, probe: Probe, rows: I32) -> NDArray[np.bool_]:
+        column = self._column(probe.path)
+        if column is None or isinstance(probe, Present | Null | Sized) or len(column.lists):
+            return super().among(probe, rows)
+        spans = spans_of(column, probe)
+        if sum(found.count() for found in spans.values()) <= len(rows):
+            return super().among(probe, rows)
+        return self._within_spans(column, spans, rows)
+
+    def count(self, probe: Probe) -> Estimate:
+        """How many rows the probe matches, by binary searches: exactly, or bounds where lists have several values."""
+        column = self._column(probe.path)
+        if column is None:
+            return Estimate(0, 0)
+        if isinstance(probe, Present):
+            found = column.present_set().count
+        elif isinstance(probe, Null):
+            found = len(column.nulls)
+        elif isinstance(probe, Sized):
+            found = spans_of_sizes(column, probe).count()
+        else:
+            return self._count_values(column, probe)
         return Estimate(found, found)
 
+    def count_without(self, probe: Probe, gone: U64) -> Estimate:
+        """The same without the rows of a bitset."""
+        column = self._column(probe.path)
+        if column is None:
+            return Estimate(0, 0)
+        if isinstance(probe, Present | Null | Sized):
+            return super().count_without(probe, gone)
+        counted = self._count_values(column, probe)
+        lost = self._rows_of(gone)
+        if counted.high == 0:
+            return counted
+        if not counted.exact:
+            return Estimate(max(0, counted.low - len(lost)), min(counted.high, self._rows - len(lost)))
+        if len(column.lists) or counted.high <= len(lost):
+            return super().count_without(probe, gone)
+        removed = int(np.count_nonzero(self._within_spans(column, spans_of(column, probe), lost)))
+        return Estimate(counted.low - removed, counted.high - removed)
+
+    def _count_values(self, column: SealedColumn, probe: Probe) -> Estimate:
+        spans = spans_of(column, probe)
+        counts = [found.count() for found in spans.values()]
+        total = sum(counts)
+        # The postings of one value are of different rows; a list may be posted for several values.
+        one = isinstance(probe, Equal) and sum(found.filled() for found in spans.values()) <= 1
+        if not len(column.lists) or one:
+            return Estimate(total, total)
+        values = [
+            int((found.highs - found.lows).max(initial=0)) for found in spans.values() if isinstance(probe, Equal)
+        ]
+        return Estimate(max(values, default=min(1, total)), min(total, column.present_set().count))
+
+    def _within_spans(self, column: SealedColumn, spans: Mapping[str, Spans], rows: I32 | None) -> NDArray[np.bool_]:
+        """For each of `rows` (None: all), whether its value lies in the spans of its type; for a path without lists."""
+        mask: NDArray[np.bool_] | None = None
+        for stored, found in spans.items():
+            if found.filled():
+                marked = column.ranks(stored).within(found, rows)
+                mask = marked if mask is None else mask | marked
+        return np.zeros(self._rows if rows is None else len(rows), np.bool_) if mask is None else mask
+
+    def _rows_of(self, gone: U64) -> I32:
+        kept = self._gone
+        if kept is None or kept[0] is not gone:
+            kept = self._gone = (gone, bitset.to_rows(gone, self._rows))
+        return kept[1]
+
+    # ---- summaries ------------------------------------------------------------------------------------------------
+    def order(self, path: str, rows: I32) -> Order:
+        column = self._column(path)
+        if column is None or len(column.lists) or len(column.types) != 1:
+            return super().order(path, rows)
+        (stored,) = column.types
+        ranks = column.ranks(stored)
+        codes = ranks.ranks[rows].astype(np.int64)
+        codes[codes == ranks.distinct] = MISSING
+        return Order(codes, lambda used: _keys(column, stored, ranks, used))
+
+    def _distinct(self, path: str, stored: str, wanted: NDArray[np.bool_] | None) -> tuple[list[Any], AnyArray]:
+        column = self._column(path)
+        assert column is not None
+        starts = column.starts(stored)
+        counts = np.diff(starts)
+        if wanted is not None:
+            counts = np.add.reduceat(wanted[column.posted(stored)], starts[:-1], dtype=np.int64)
+        used = np.flatnonzero(counts)
+        return column.values(stored, used), counts[used]
+
+    def _extremes(self, path: str, stored: str, wanted: NDArray[np.bool_] | None) -> list[Scalar]:
+        column = self._column(path)
+        assert column is not None
+        posted = column.posted(stored)
+        first, last = 0, len(posted) - 1
+        if wanted is not None:
+            hits = wanted[posted]
+            if not hits.any():
+                return []
+            first, last = int(np.argmax(hits)), last - int(np.argmax(hits[::-1]))
+        if stored in NUMERIC:
+            return [decode(stored, value) for value in column.numeric[stored][0][[first, last]].tolist()]
+        found = np.searchsorted(column.starts(stored), [first, last], "right") - 1
+        return [decode(stored, value) for value in column.values(stored, found)]
+
+    # ---- arrays, for merges ---------------------------------------------------------------------------------------
     def numeric(self, path: str, stored: str) -> tuple[AnyArray, I32]:
         """(values, rows) of the postings of a numeric type or of SIZE, sorted; empty when there are none."""
         column = self._column(path)
         if column is not None and stored == SIZE:
             return column.sizes
         if column is None or stored not in column.numeric:
-            return np.empty(0, DTYPES[stored]), _NO_ROWS
+            return np.empty(0, DTYPES[stored]), NO_ROWS
         return column.numeric[stored]
 
     def text_arrays(self, path: str, stored: str) -> tuple[U8, I64, I64, I32] | None:
@@ -85,10 +204,11 @@ class SealedColumns(ColumnReader):
     def null_rows(self, path: str) -> I32:
         return self._nulls(path)
 
-    def _column(self, path: str) -> _Column | None:
+    # ---- what a ColumnReader asks ---------------------------------------------------------------------------------
+    def _column(self, path: str) -> SealedColumn | None:
         column = self._columns.get(path)
         if column is None and path in self._arrays:
-            column = self._columns[path] = _Column(path, self._rows, self._arrays[path])
+            column = self._columns[path] = SealedColumn(path, self._rows, self._arrays[path])
         return column
 
     def _paths(self) -> Iterable[str]:
@@ -100,15 +220,15 @@ class SealedColumns(ColumnReader):
 
     def _present(self, path: str) -> I32:
         column = self._column(path)
-        return _NO_ROWS if column is None else column.present
+        return NO_ROWS if column is None else column.present
 
     def _nulls(self, path: str) -> I32:
         column = self._column(path)
-        return _NO_ROWS if column is None else column.nulls
+        return NO_ROWS if column is None else column.nulls
 
     def _lists(self, path: str) -> I32:
         column = self._column(path)
-        return _NO_ROWS if column is None else column.lists
+        return NO_ROWS if column is None else column.lists
 
     def _numeric(self, path: str, stored: str) -> tuple[AnyArray, I32]:
         return self.numeric(path, stored)
@@ -120,137 +240,33 @@ class SealedColumns(ColumnReader):
         codes = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         return Text(codes, rows, column.tables[stored].__getitem__, sorted=True)
 
-    def _equal(self, probe: Equal) -> list[I32]:
+    def _equal(self, probe: Equal) -> list[Piece]:
         return self._gather(probe)
 
-    def _within(self, probe: Within) -> list[I32]:
+    def _within(self, probe: Within) -> list[Piece]:
         return self._gather(probe)
 
-    def _prefixed(self, probe: Prefix) -> list[I32]:
+    def _prefixed(self, probe: Prefix) -> list[Piece]:
         return self._gather(probe)
 
-    def _searched(self, probe: Search) -> list[I32]:
+    def _searched(self, probe: Search) -> list[Piece]:
         return self._gather(probe)
 
-    def _sized(self, probe: Sized) -> list[I32]:
-        return self._gather(probe)
-
-    def _gather(self, probe: Probe) -> list[I32]:
+    def _sized(self, probe: Sized) -> list[Piece]:
         column = self._column(probe.path)
-        spans = [] if column is None else self._spans(column, probe)
-        return [piece for span in spans for piece in span.gather()]
+        return [] if column is None else [*spans_of_sizes(column, probe).gather()]
 
-    def _spans(self, column: _Column, probe: Probe) -> list[_Spans]:
-        if isinstance(probe, Sized):
-            values, rows = column.sizes
-            return [_closed_spans(values, rows, np.array(size_bounds(probe), np.int32))]
-        spans = [_numeric_spans(stored, *postings, probe) for stored, postings in column.numeric.items()]
-        for stored, (_, _, starts, rows) in column.text.items():
-            ends = _code_ranges(stored, column.tables[stored], probe)
-            if len(ends):
-                spans.append(_Spans(rows, starts[ends[:, 0]], starts[ends[:, 1]]))
-        return [span for span in spans if span is not None]
+    def _gather(self, probe: Probe) -> list[Piece]:
+        column = self._column(probe.path)
+        return [] if column is None else _pieces(spans_of(column, probe))
 
 
-def _numeric_spans(stored: str, values: AnyArray, rows: I32, probe: Probe) -> _Spans | None:
-    if isinstance(probe, Equal):
-        wanted = points(stored, probe.values)
-        if not len(wanted):
-            return None
-        return _Spans(rows, np.searchsorted(values, wanted), np.searchsorted(values, wanted, "right"))
-    bounds = interval(stored, probe) if isinstance(probe, Within) else None
-    if bounds is None:
-        return None
-    return _closed_spans(values, rows, np.array(bounds, NUMERIC[stored]))
+def _keys(column: SealedColumn, stored: str, ranks: Ranks, used: I64) -> Keys:
+    rank = RANKS[KIND_OF[stored]]
+    if stored in NUMERIC:
+        return Keys(rank, column.numeric[stored][0][ranks.starts[used]])
+    return Keys(pairs=[(rank, value) for value in column.values(stored, used)])
 
 
-def _closed_spans(values: AnyArray, rows: I32, bounds: AnyArray) -> _Spans:
-    """The one span of values from bounds[0] to bounds[1], both included."""
-    first, last = np.searchsorted(values, bounds[:1]), np.searchsorted(values, bounds[1:], "right")
-    return _Spans(rows, first, np.maximum(first, last))
-
-
-def _code_ranges(stored: str, table: StringTable, probe: Probe) -> I64:
-    """(first, past the last) numbers of the words that match, int64 (ranges, 2)."""
-    if stored == "string" and isinstance(probe, Search):
-        return table.searched(probe)
-    return np.array(_bisected(stored, table, probe), np.int64).reshape(-1, 2)
-
-
-def _bisected(stored: str, table: StringTable, probe: Probe) -> list[tuple[int, int]]:
-    if isinstance(probe, Equal):
-        wanted = texts(stored, probe.values)
-        found = [table.find(value.encode() if stored == "string" else value) for value in wanted]
-        return [(code, code + 1) for code in found if code >= 0]
-    if stored != "string":
-        return []
-    if isinstance(probe, Prefix):
-        return [table.prefixed(probe.text.encode())]
-    if not isinstance(probe, Within) or not isinstance(probe.low if probe.low is not None else probe.high, str):
-        return []
-    first, last = 0, len(table)
-    if isinstance(probe.low, str):
-        first = (table.upper if probe.low_open else table.lower)(probe.low.encode())
-    if isinstance(probe.high, str):
-        last = (table.lower if probe.high_open else table.upper)(probe.high.encode())
-    return [(first, last)] if first < last else []
-
-
-class _Column:
-    """The arrays of one path, checked once."""
-
-    def __init__(self, path: str, rows: int, arrays: Mapping[str, AnyArray]) -> None:
-        self._path, self._rows, self._arrays = path, rows, arrays
-        self.nulls = self._row_array("null_rows")
-        self._present = self._row_array("present_rows") if "present_rows" in arrays else None
-        self.numeric: dict[str, tuple[AnyArray, I32]] = {}
-        self.text: dict[str, tuple[U8, I64, I64, I32]] = {}
-        self.tables: dict[str, StringTable] = {}
-        for stored in NUMERIC:
-            if f"{stored}_rows" in arrays:
-                self.numeric[stored] = self._open_numeric(stored)
-        self.sizes = self._open_numeric(SIZE) if f"{SIZE}_rows" in arrays else (np.empty(0, np.int32), _NO_ROWS)
-        self.lists = self.sizes[1]
-        for stored in STORED:
-            if f"{stored}_starts" in arrays:
-                self._open_text(stored)
-        self.types = {*self.numeric, *self.text}
-
-    @property
-    def present(self) -> I32:
-        if self._present is None:
-            self._present = np.arange(self._rows, dtype=np.int32)
-        return self._present
-
-    def _open_numeric(self, stored: str) -> tuple[AnyArray, I32]:
-        values, posted = self._array(f"{stored}_values", DTYPES[stored]), self._row_array(f"{stored}_rows")
-        self._require(len(values) == len(posted), f"{stored} values and rows differ in length")
-        return values, posted
-
-    def _open_text(self, stored: str) -> None:
-        data, offsets = self._array(f"{stored}_bytes", "|u1"), self._array(f"{stored}_offsets", "<i8")
-        starts, posted = self._array(f"{stored}_starts", "<i8"), self._row_array(f"{stored}_rows")
-        table = StringTable(data, offsets)
-        self._require(table.fits(), f"{stored} offsets do not fit the bytes")
-        fits = len(starts) == len(offsets) and starts[0] == 0 and starts[-1] == len(posted)
-        self._require(fits and bool((np.diff(starts) >= 0).all()), f"{stored} starts do not fit the rows")
-        self.text[stored] = (data, offsets, starts, posted)
-        self.tables[stored] = table
-
-    def _row_array(self, name: str) -> I32:
-        if name not in self._arrays:
-            return _NO_ROWS
-        rows = self._array(name, "<i4")
-        # As unsigned, negative numbers are large.
-        self._require(not len(rows) or int(rows.view(np.uint32).max()) < self._rows, f"{name} is out of range")
-        return rows
-
-    def _array(self, name: str, dtype: str) -> AnyArray:
-        self._require(name in self._arrays, f"{name} is missing")
-        array = self._arrays[name]
-        self._require(array.dtype == np.dtype(dtype) and array.ndim == 1, f"{name} has the wrong type or shape")
-        return array
-
-    def _require(self, condition: bool, reason: str) -> None:
-        if not condition:
-            raise ValueError(f"column {self._path!r}: {reason}")
+def _pieces(spans: Mapping[str, Spans]) -> list[Piece]:
+    return [piece for found in spans.values() for piece in found.gather()]

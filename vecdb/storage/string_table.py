@@ -18,6 +18,7 @@ from vecdb.types import I64, U8, Search
 
 _BLOCK = 8  # bytes compared at once
 _SLICE = 256  # strings handled between two yields of the interpreter lock
+_MANY = 32  # texts looked for at once that are worth the first bytes of every string
 _SEARCHES = 8  # searches whose answers a table keeps
 _SAMPLE = 64  # every so many strings one is kept in memory to narrow the search
 
@@ -27,6 +28,8 @@ class StringTable:
 
     def __init__(self, data: U8, offsets: I64) -> None:
         self._data, self._offsets = data, offsets
+        self._view = memoryview(np.ascontiguousarray(data))
+        self._heads: tuple[int, NDArray[np.uint64]] | None = None
         self._sample: list[bytes] | None = None
         self._searches: dict[Search, I64] = {}
 
@@ -34,7 +37,7 @@ class StringTable:
         return len(self._offsets) - 1
 
     def __getitem__(self, position: int) -> bytes:
-        return self._data[self._offsets[position] : self._offsets[position + 1]].tobytes()
+        return self._view[self._offsets[position] : self._offsets[position + 1]].tobytes()
 
     def fits(self) -> bool:
         """Whether every offset points into the data; nothing may be asked of a table that does not fit."""
@@ -63,6 +66,30 @@ class StringTable:
         position = self.lower(text)
         return position if position < len(self) and self[position] == text else -1
 
+    def find_all(self, texts: Sequence[bytes]) -> list[int]:
+        """The positions of those of some distinct texts that are here."""
+        if len(texts) < _MANY:
+            return [position for position in map(self.find, texts) if position >= 0]
+        shared, heads = self._narrowed()
+        prefix = self[0][:shared] if len(self) else b""
+        known = [text for text in texts if text.startswith(prefix)]
+        ends = np.cumsum([0, *map(len, known)], dtype=np.int64)
+        wanted = _first_words(np.frombuffer(b"".join(known), np.uint8), ends, shared)
+        lows, highs = np.searchsorted(heads, wanted).tolist(), np.searchsorted(heads, wanted, "right").tolist()
+        found = []
+        for text, low, high in zip(known, lows, highs, strict=True):
+            position = low if high - low <= 1 else bisect.bisect_left(self, text, low, high)
+            if position < high and self[position] == text:
+                found.append(position)
+        return found
+
+    def _narrowed(self) -> tuple[int, NDArray[np.uint64]]:
+        """The length of the prefix that all strings share, and the next eight bytes of each; made once."""
+        if self._heads is None:
+            shared = _shared(self[0], self[len(self) - 1]) if len(self) else 0
+            self._heads = shared, _first_words(self._data, self._offsets, shared)
+        return self._heads
+
     def searched(self, probe: Search) -> I64:
         """The runs of matching positions, int64 (runs, 2): first, past the last. The last answers are kept."""
         runs = self._searches.get(probe)
@@ -78,7 +105,8 @@ class StringTable:
     def _narrow(self, text: bytes) -> tuple[int, int]:
         sample = self._sample
         if sample is None:
-            sample = self._sample = [self[position] for position in range(0, len(self), _SAMPLE)]
+            bounds = zip(self._offsets[:-1:_SAMPLE].tolist(), self._offsets[1::_SAMPLE].tolist(), strict=True)
+            sample = self._sample = [self._view[start:end].tobytes() for start, end in bounds]
         block = bisect.bisect_left(sample, text)
         return max(0, (block - 1) * _SAMPLE), min(len(self), block * _SAMPLE + 1)
 
@@ -117,9 +145,7 @@ def sort(data: U8, offsets: I64) -> tuple[I64, I64, int]:
     searches run meanwhile. Passes = longest common prefix / 8.
     """
     count = len(offsets) - 1
-    padded = np.zeros(len(data) + _BLOCK, np.uint8)
-    padded[: len(data)] = data
-    windows = np.ndarray((len(data) + 1,), ">u8", padded, strides=(1,))
+    windows = _windows(data)
     order = np.arange(count)
     group = np.zeros(count, np.int64)  # group[i]: position in `order` where the ties of order[i] begin
     tied = np.arange(count)  # positions in `order` not settled yet
@@ -142,6 +168,25 @@ def sort(data: U8, offsets: I64) -> tuple[I64, I64, int]:
     first = group == np.arange(count)
     rank[order] = np.cumsum(first) - 1
     return order, rank, int(first.sum())
+
+
+def _shared(first: bytes, last: bytes) -> int:
+    """The length of the prefix that two strings share."""
+    differing = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return next(differing, min(len(first), len(last)))
+
+
+def _first_words(data: U8, offsets: I64, skipped: int) -> NDArray[np.uint64]:
+    """Eight bytes of each string, after the `skipped` bytes that each has at least, as a big-endian number."""
+    windows = _windows(data)
+    return _words(windows, offsets[:-1] + skipped, np.minimum(np.diff(offsets) - skipped, _BLOCK))
+
+
+def _windows(data: U8) -> NDArray[np.uint64]:
+    """The eight bytes from each position on, zeros beyond the end: a view of overlapping words."""
+    padded = np.zeros(len(data) + _BLOCK, np.uint8)
+    padded[: len(data)] = data
+    return np.ndarray((len(data) + 1,), ">u8", padded, strides=(1,))
 
 
 def _words(windows: NDArray[np.uint64], starts: I64, left: I64) -> NDArray[np.uint64]:
