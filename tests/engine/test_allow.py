@@ -62,8 +62,7 @@ def docs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[vecdb.Colle
 
 
 def segment_of(docs: vecdb.Collection) -> Segment:
-    segment = docs._state.view.segments[0]  # deletions of sealed rows start an empty growing one
-    return segment
+    return docs._state.view.segments[0]  # deletions of sealed rows start an empty growing one
 
 
 def node_of(where: dict[str, Any]) -> Node:
