@@ -22,6 +22,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,17 @@ from vecdb.files.record import FILE_HEADER_SIZE, decode_file_header
 
 def root_of(path: Path) -> Path | None:
     """The database directory that a path belongs to."""
-    for place in (path, *path.parents):
-        name = place.name
+    parts = path.parts
+    for at in range(len(parts) - 1, 0, -1):
+        name = parts[at]
         if name in (names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY) or name.startswith((names.SUPERBLOCK, "catalog-")):
-            return place.parent
+            return _joined(parts[:at])
     return None
+
+
+@lru_cache(256)
+def _joined(parts: tuple[str, ...]) -> Path:
+    return Path(*parts)
 
 
 class PassingDisk:
@@ -167,9 +174,8 @@ class OrderingDisk(PassingDisk):
         root.used.add(path)
 
     def _check_mode(self, path: Path) -> None:
-        status = path.lstat()
-        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
-        found = stat.S_IMODE(status.st_mode)
+        wanted = 0o700 if self.inner.kind(path) == "directory" else 0o600
+        found = mode_of(self.inner, path)
         self.expect(found == wanted, f"O9: {path} has mode {found:o}")
 
     # ---- operations -----------------------------------------------------------------------------------------------
@@ -241,16 +247,25 @@ class OrderingDisk(PassingDisk):
 
     def _check_retired(self, path: Path) -> None:
         root = self._here(path)
-        if root is None or not (path.parent.parent / names.SUPERBLOCK).exists():
+        if root is None or self.inner.kind(path.parent.parent / names.SUPERBLOCK) is None:
             return
-        start, mine = names.wal_start(path.name), _epoch(path)
+        start, mine = names.wal_start(path.name), self._epoch(path)
         assert start is not None
-        others = [other for other in path.parent.iterdir() if names.wal_start(other.name) is not None and other != path]
-        if any(_epoch(other) > mine for other in others):
+        there = [path.parent / name for name in self.inner.list(path.parent)]
+        others = [other for other in there if names.wal_start(other.name) is not None and other != path]
+        if any(self._epoch(other) > mine for other in others):
             return
         later = [names.wal_start(other.name) or 0 for other in others if (names.wal_start(other.name) or 0) >= start]
         self.expect(bool(later), f"O4: the newest log file {path} is removed")
         self.expect(min(later) - 1 <= root.applied, f"O4: {path} is removed, the catalog is at {root.applied}")
+
+    def _epoch(self, path: Path) -> int:
+        file = self.inner.open(path)
+        try:
+            header = decode_file_header(file.read_at(FILE_HEADER_SIZE, 0))
+        finally:
+            file.close()
+        return header.epoch if header is not None and not isinstance(header, int) else -1
 
     # ---- points of the protocols ----------------------------------------------------------------------------------
     def reach(self, point: str, lsn: int = 0) -> None:
@@ -291,10 +306,13 @@ class OrderingDisk(PassingDisk):
                     inside = inside.parent
 
     def _check_catalog_modes(self, root: Path) -> None:
-        for path in root.glob("catalog-*"):
-            for place in (path, *path.iterdir()):
-                self._check_mode(place)
-        self._check_mode(root / names.LOCK)
+        for name in self.inner.list(root):
+            if names.catalog_generation(name) is not None:
+                self._check_mode(root / name)
+                for inside in self.inner.list(root / name):
+                    self._check_mode(root / name / inside)
+            elif name == names.LOCK:
+                self._check_mode(root / name)
 
 
 def _segment(path: Path) -> Path | None:
@@ -306,10 +324,10 @@ def _segment(path: Path) -> Path | None:
     return Path(*parts[: at + 2]) if len(parts) > at + 2 else None
 
 
-def _epoch(path: Path) -> int:
-    with path.open("rb") as file:
-        header = decode_file_header(file.read(FILE_HEADER_SIZE))
-    return header.epoch if header is not None and not isinstance(header, int) else -1
+def mode_of(disk: Disk, path: Path) -> int:
+    """Permission bits, of a simulated disk or of the real one."""
+    simulated = getattr(disk, "mode", None)
+    return simulated(path) if simulated is not None else stat.S_IMODE(path.lstat().st_mode)
 
 
 DURABLE = {"writemap": False, "sync": True, "metasync": True, "map_async": False}

@@ -14,13 +14,14 @@ from vecdb.storage.schema import Superblock, new_uuid
 
 def prepare_directory(seams: Seams, path: Path) -> None:
     """The directory of a database that is about to be created or opened for writing."""
-    if path.is_dir():
+    kind = seams.disk.kind(path)
+    if kind == "directory":
         if seams.disk.size(path / names.SUPERBLOCK) is None:
             _check_unused(seams.disk, path)
         return
-    if path.exists() or path.is_symlink():
+    if kind is not None:
         raise InvalidInput(f"{path} is not a directory; give the path of a database, or of one to be created")
-    if not path.parent.is_dir():
+    if seams.disk.kind(path.parent) != "directory":
         raise InvalidInput(f"{path.parent} does not exist; create it first")
     seams.disk.make_directory(path)
     seams.disk.sync_directory(path.parent)
@@ -29,7 +30,7 @@ def prepare_directory(seams: Seams, path: Path) -> None:
 def _check_unused(disk: Disk, path: Path) -> None:
     """InvalidInput unless there is nothing but what a creation that never finished leaves: no log, no segment."""
     for name in disk.list(path):
-        if name in (names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY) and (path / name).is_dir():
+        if name in (names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY) and disk.kind(path / name) == "directory":
             held = [f"{name}/{entry}" for entry in disk.list(path / name)]
         elif name in (names.LOCK, names.SUPERBLOCK + names.TEMPORARY) or names.catalog_generation(name) is not None:
             held = []

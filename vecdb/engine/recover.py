@@ -55,6 +55,7 @@ def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
         engine.wal = Wal(seams, engine.wal_directory, engine.superblock.uuid, log.files, max(1, log.epoch))
         replay(engine, log)
         engine.doubtful = not log.clean
+        settle_names(engine)
         sweep(engine, log)
         engine.purge = find_dropped(engine)
     except BaseException:
@@ -208,6 +209,16 @@ def _make_room(engine: Engine, state: CollectionState, part: Part) -> None:
         state.growing, state.flats = None, {}
 
 
+def settle_names(engine: Engine) -> None:
+    """Makes durable which catalog and which log files there are, before anything is built on that or removed.
+
+    A process that was killed between a rename and the sync of the directory leaves names that only the cache has: a
+    commit to such a catalog, or the removal of what such a file replaced, would lose everything with the power.
+    """
+    engine.seams.disk.sync_directory(engine.path)
+    engine.seams.disk.sync_directory(engine.wal_directory)
+
+
 def sweep(engine: Engine, log: LogScan) -> None:
     """R9: removes what nothing names: older catalogs, files of unfinished steps, leftovers of the log."""
     disk = engine.seams.disk
@@ -215,7 +226,8 @@ def sweep(engine: Engine, log: LogScan) -> None:
         remove_tree(disk, path)
     for name in disk.list(engine.path):
         generation = names.catalog_generation(name.removesuffix(names.TEMPORARY))
-        if generation is not None and name != names.catalog(engine.catalog.generation):
+        superseded = generation is not None and name != names.catalog(engine.catalog.generation)
+        if superseded or name == names.SUPERBLOCK + names.TEMPORARY:
             remove_tree(disk, engine.path / name)
     for name in disk.list(engine.segment_root):
         numbers = names.segment_numbers(name)

@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from vecdb.errors import StorageFailed
 from vecdb.files.mapping import map_file
@@ -23,6 +23,7 @@ from vecdb.files.mapping import map_file
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 Bytes = bytes | bytearray | memoryview
+Kind = Literal["file", "directory", "other"]
 
 
 class File(Protocol):
@@ -40,6 +41,7 @@ class Disk(Protocol):
 
     def make_directory(self, path: Path) -> None: ...
     def list(self, path: Path) -> list[str]: ...
+    def kind(self, path: Path) -> Kind | None: ...
     def size(self, path: Path) -> int | None: ...
     def create(self, path: Path) -> File: ...
     def open(self, path: Path) -> File: ...
@@ -123,6 +125,15 @@ class LocalDisk:
         with failing("list", path):
             return sorted(os.listdir(path))
 
+    def kind(self, path: Path) -> Kind | None:
+        """What has this name; None for nothing. A link is "other", whatever it points to."""
+        with failing("examine", path):
+            try:
+                mode = path.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
     def size(self, path: Path) -> int | None:
         """Bytes of a regular file; None if there is none. A link or a directory in its place is refused."""
         with failing("examine", path):
@@ -196,8 +207,9 @@ class LocalDisk:
 
 def remove_tree(disk: Disk, path: Path) -> None:
     """Removes a directory made by vecdb, deepest first. What is gone already is skipped, so it can be run again."""
-    if path.is_symlink() or not path.is_dir():
-        if path.is_symlink() or path.exists():
+    kind = disk.kind(path)
+    if kind != "directory":
+        if kind is not None:
             disk.remove(path)
         return
     for name in disk.list(path):

@@ -203,12 +203,17 @@ class LmdbCatalog:
             disk.sync_directory(self.directory)
 
     def _copy(self, temporary: Path) -> None:
+        self._copy_pages(temporary)
+        self._sync_copy(temporary)
+        self.seams.disk.reach("catalog:copied")
+
+    def _copy_pages(self, temporary: Path) -> None:
         try:
             self.current.environment.copy(str(temporary), compact=True)
         except lmdb.Error as error:
             raise _translate(error, "cannot copy the catalog") from error
-        self._sync_copy(temporary)
-        self.seams.disk.reach("catalog:copied")
+        (temporary / DATA).chmod(FILE_MODE)  # LMDB does not ask for our mode
+        temporary.chmod(DIRECTORY_MODE)
 
     def _take_back(self, target: Path, temporary: Path, error: BaseException) -> None:
         """A copy that is not gone on with must not be there at the next open, which takes the newest."""
@@ -221,10 +226,8 @@ class LmdbCatalog:
             remove_tree(self.seams.disk, temporary)
 
     def _sync_copy(self, path: Path) -> None:
-        # LMDB neither syncs its copy nor asks for our mode.
+        # LMDB does not sync its copy.
         data = path / DATA
-        data.chmod(FILE_MODE)
-        path.chmod(DIRECTORY_MODE)
         file = self.seams.disk.open(data)
         try:
             file.sync()

@@ -112,7 +112,7 @@ class SegmentWriter:
         target = self.directory / path
         missing = []
         parent = target.parent
-        while parent != self.directory.parent and parent not in self.made and not parent.is_dir():
+        while parent != self.directory.parent and parent not in self.made and self.disk.kind(parent) != "directory":
             missing.append(parent)
             parent = parent.parent
         for directory in reversed(missing):

@@ -117,12 +117,14 @@ def _read_file(
         raise StorageFailed(f"{path} vanished while the log was read; open the database again")
     file = disk.open(path)
     try:
-        data = memoryview(file.read_at(size, 0))
+        data = memoryview(file.read_at(size if successor is None else min(size, successor.previous_length), 0))
     finally:
         file.close()
-    lsn, end, closed = header.start_lsn - 1, FILE_HEADER_SIZE, False
+    lsn, end, counted, closed = header.start_lsn - 1, FILE_HEADER_SIZE, FILE_HEADER_SIZE, False
     for batch, batch_end, is_close in whole_batches(data, header):
         end, closed = batch_end, is_close
+        if not is_close or successor is not None:
+            counted = end  # nobody knows whether a closing record got to the disk: what follows must not count on it
         if batch is None:
             continue
         if batch.lsn != lsn + 1:
@@ -131,7 +133,7 @@ def _read_file(
         if lsn > applied_lsn:
             result.batches.append(batch)
     _check_end(path, data, header, successor, end, lsn)
-    result.files.append(LogFile(path, header, lsn, end))
+    result.files.append(LogFile(path, header, lsn, counted))
     result.last_lsn = max(result.last_lsn, lsn)
     result.clean = closed and end == len(data)
 

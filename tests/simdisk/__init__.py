@@ -1,0 +1,1 @@
+"""A simulated disk, what a crash may leave on it, and the sweeps over both."""
