@@ -125,6 +125,8 @@ def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | No
     except StorageFailed as error:
         tail.damage.append(Corrupted(path, 0, str(error)))
         return
+    if successor is not None:
+        data = data[: successor.previous_length]  # beyond it may be a closing record
     end = FILE_HEADER_SIZE
     for batch, end, _ in whole_batches(data, header):  # noqa: B007 - the last end counts
         if batch is not None:
