@@ -2,8 +2,9 @@
 
 from vecdb.collection import Collection
 from vecdb.database import Database, open, repair, verify
+from vecdb.engine.explanation import Explanation
 from vecdb.engine.findings import Finding, IndexCheck, RepairedCollection, RepairReport, VerifyReport
-from vecdb.engine.report import CollectionStats, DatabaseStats, Explanation
+from vecdb.engine.report import CollectionStats, DatabaseStats
 from vecdb.engine.resolve import REMOVE
 from vecdb.engine.restore import RestoreReport, restore, verify_snapshot
 from vecdb.engine.snapshot import SnapshotInfo

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from vecdb.engine import calls, write_calls
-from vecdb.engine.report import CollectionStats, Explanation
+from vecdb.engine.explanation import Explanation
+from vecdb.engine.report import CollectionStats
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.filter.expression import Node
 from vecdb.options import IndexOptions
@@ -152,11 +153,21 @@ class Collection:
         field: str | None = None,
         ef: int | None = None,
         recall: float | None = None,
+        rescore: int | None = None,
         exact: bool = False,
+        offset: int = 0,
+        threads: int | None = None,
+        analyze: bool = False,
     ) -> Explanation:
-        """How `search` would answer: the plan of every segment, with its reason and the costs of the others."""
-        wish = calls.Wish(field, ef, exact=exact, recall=recall)
-        return calls.explain(self._engine, self._state, query, k, where, wish)
+        """How `search` would answer (docs/explain.md): for every segment the number of matching rows and how it was
+        found, the arms with their predicted costs, the choice and its reason.
+
+        analyze   also search, and tell what was done: nodes visited, distances, rows rescored, escalations,
+                  microseconds by stage
+        others    as for `search`
+        """
+        wish = calls.Wish(field, ef, rescore, exact, offset, threads=threads, recall=recall)
+        return calls.explain(self._engine, self._state, query, k, where, wish, analyze)
 
     def get(
         self,

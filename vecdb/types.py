@@ -247,3 +247,5 @@ class Plan:
     costs: Mapping[str, float] = field(default_factory=dict)  # arm -> predicted microseconds
     ef: int | None = None  # of a walk
     nprobe: int | None = None  # lists to scan
+    budget: int | None = None  # distances after which a walk gives up
+    fallback: Arm | None = None  # answers a query for which a walk, or the nearest lists, found too little

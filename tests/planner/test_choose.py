@@ -24,6 +24,10 @@ def hnsw(rows: int, dim: int = 384) -> Traits:
     return Traits("hnsw", rows, dim, 8, masked=False, graph=True)
 
 
+def ivf(rows: int, lists: int = 512, dim: int = 384) -> Traits:
+    return Traits("ivf", rows, dim, 2, masked=True, graph=False, lists=lists)
+
+
 def plan(rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int = 128) -> Plan:
     traits = [flat(rows), hnsw(rows)] if graph else [flat(rows)]
     matching = round(rows * share)
@@ -56,6 +60,80 @@ def test_table(rows: int, share: float, with_graph: Arm, with_codes: Arm) -> Non
     assert plan(rows, share, graph=False).arm == with_codes
 
 
+LISTS_TABLE = [
+    # rows, share, lists scanned, with an inverted file alone
+    (117_000, 1.0, 32, Arm.LISTS),
+    (117_000, 0.3, 64, Arm.LISTS),
+    (117_000, 0.1, 64, Arm.LISTS),
+    (117_000, 0.1, 512, Arm.SCAN),  # the scan goes over all lists
+    (117_000, 0.01, 256, Arm.EXACT),
+    (117_000, 0.0001, 512, Arm.EXACT),
+    (1_000_000, 0.05, 128, Arm.LISTS),
+]
+
+
+@pytest.mark.parametrize(("rows", "share", "nprobe", "arm"), LISTS_TABLE)
+def test_lists(rows: int, share: float, nprobe: int, arm: Arm) -> None:
+    matching = round(rows * share)
+    chosen = choose(Estimate(matching, matching), [ivf(rows)], rows, 0, 384, 10, nprobe=nprobe)
+    assert chosen.arm == arm
+    if arm == Arm.LISTS:
+        assert (chosen.nprobe, chosen.ef, chosen.budget) == (nprobe, None, None)
+        assert chosen.fallback in (Arm.EXACT, Arm.SCAN)
+        assert chosen.reason.endswith(f"; {nprobe} of 512 lists")
+    else:
+        assert (chosen.nprobe, chosen.fallback) == (512 if arm == Arm.SCAN else None, None)
+
+
+def test_lists_are_clamped() -> None:
+    everything = Estimate(117_000, 117_000)
+    least = choose(everything, [ivf(117_000), flat(117_000)], 117_000, 0, 384, 10, nprobe=0)
+    assert (least.arm, least.nprobe) == (Arm.LISTS, 1)
+    most = choose(everything, [ivf(117_000)], 117_000, 0, 384, 10, nprobe=10_000)
+    assert (most.arm, most.nprobe) == (Arm.SCAN, 512)
+    assert most.costs["lists"] == most.costs["scan"]
+    # Plain codes of the segment are what a scan reads, where there are any.
+    both = choose(everything, [ivf(117_000), flat(117_000)], 117_000, 0, 384, 10, nprobe=512)
+    assert (both.arm, both.nprobe) == (Arm.SCAN, None)
+    assert both.costs["scan"] < both.costs["lists"]
+
+
+def test_more_lists_cost_more_and_fewer_matches_less() -> None:
+    costs = [
+        choose(Estimate(9_000, 9_000), [ivf(117_000)], 117_000, 0, 384, 10, nprobe=nprobe).costs["lists"]
+        for nprobe in (1, 8, 64, 512)
+    ]
+    assert costs == sorted(costs)
+    assert len(set(costs)) == len(costs)
+    shares = [
+        choose(Estimate(matching, matching), [ivf(117_000)], 117_000, 0, 384, 10, nprobe=64).costs["lists"]
+        for matching in (117_000, 20_000, 2_000)
+    ]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_walk_costs_no_more_than_what_answers_instead() -> None:
+    walk = plan(117_000, 1.0, ef=64)
+    assert (walk.arm, walk.fallback) == (Arm.GRAPH, Arm.SCAN)
+    assert walk.budget is not None
+    # Half of the fallback's time would be half of the budget, and the walk was expected to need less.
+    assert walk.budget > 64 * 12
+    narrow = choose(Estimate(20_000, 20_000), [hnsw(20_000)], 20_000, 0, 384, 10, ef=64)
+    assert (narrow.arm, narrow.fallback) == (Arm.GRAPH, Arm.EXACT)
+    assert narrow.costs["exact"] / walk.costs["scan"] == pytest.approx(narrow.budget / walk.budget, rel=0.01)
+    given = choose(Estimate(20_000, 20_000), [hnsw(20_000)], 20_000, 0, 384, 10, ef=64, bounded=False)
+    assert (given.arm, given.budget, given.fallback) == (Arm.GRAPH, None, Arm.EXACT)
+
+
+def test_widths_of_codes_that_were_not_measured() -> None:
+    def scan(bits: int) -> float:
+        return choose(Estimate(9_000, 9_000), [flat(9_000, bits=bits)], 9_000, 0, 384, 10).costs["scan"]
+
+    assert scan(3) == scan(4)
+    assert scan(16) == scan(32)
+    assert scan(64) == scan(32)
+
+
 def test_forced_choices() -> None:
     everything = Estimate(5_000, 5_000)
     both = [flat(5_000), hnsw(5_000)]
@@ -71,10 +149,9 @@ def test_forced_choices() -> None:
 
 def test_a_reason_is_a_sentence_with_the_figures() -> None:
     chosen = plan(62_436, 0.1)
-    assert chosen.reason.startswith("6,244 of 62,436 rows match (10.0 %): scan ")
-    assert "exact" in chosen.reason
+    assert chosen.reason == "6,244 of 62,436 rows match (10.0 %), and scan costs least"
     bounds = choose(Estimate(10, 4_000), [flat(62_436)], 62_436, 0, 384, 10)
-    assert bounds.reason.startswith("10 to 4,000 of 62,436 rows match (3.2 %)")
+    assert bounds.reason.startswith("10 to 4,000 of 62,436 rows match (3.2 %), ")
     assert (bounds.rows, bounds.matching) == (62_436, Estimate(10, 4_000))
 
 
@@ -142,16 +219,17 @@ def test_blocks_fill_with_the_share() -> None:
     st.floats(0, 1),
     st.integers(1, 4096),
     st.integers(1, 10_000),
-    st.sampled_from([(), ("flat",), ("hnsw",), ("flat", "hnsw")]),
+    st.sampled_from([(), ("flat",), ("hnsw",), ("flat", "hnsw"), ("ivf",), ("flat", "ivf"), ("flat", "hnsw", "ivf")]),
     st.booleans(),
 )
 def test_every_choice_is_sound(
     rows: int, low: float, high: float, dead: float, dim: int, k: int, kinds: tuple[str, ...], exact: bool
 ) -> None:
     bounds = sorted((round(rows * low), round(rows * high)))
-    traits = [flat(rows, dim) if kind == "flat" else hnsw(rows, dim) for kind in kinds]
+    made = {"flat": flat(rows, dim), "hnsw": hnsw(rows, dim), "ivf": ivf(rows, dim=dim)}
+    traits = [made[kind] for kind in kinds]
     estimate, deleted = Estimate(*bounds), round(rows * dead)
-    chosen = choose(estimate, traits, rows, deleted, dim, k, exact=exact)
+    chosen = choose(estimate, traits, rows, deleted, dim, k, exact=exact, nprobe=8)
     alive = live(estimate, rows, deleted)
     assert chosen.matching == alive
     assert (chosen.arm == Arm.NONE) == (alive.high == 0)
@@ -164,7 +242,9 @@ def test_every_choice_is_sound(
     else:
         assert chosen.costs[chosen.arm] == min(chosen.costs.values())
     if chosen.arm == Arm.SCAN:
-        assert "flat" in kinds
+        assert "flat" in kinds or "ivf" in kinds
+    assert (chosen.arm == Arm.LISTS) <= ("ivf" in kinds)
+    assert (chosen.fallback is not None) == (chosen.arm in (Arm.GRAPH, Arm.LISTS))
     if chosen.arm == Arm.GRAPH:
         assert "hnsw" in kinds
         assert expected(alive) >= GRAPH_SHARE_MIN * rows

@@ -12,9 +12,10 @@ import numpy as np
 
 from vecdb.engine import intake, maintain, read, schema
 from vecdb.engine.commit import sync_log
-from vecdb.engine.report import CollectionStats, Explanation, collection_stats, field_info
+from vecdb.engine.explain import explain as explain_request
+from vecdb.engine.explanation import Explanation
+from vecdb.engine.report import CollectionStats, collection_stats, field_info
 from vecdb.engine.search import Request
-from vecdb.engine.search import explain as explain_request
 from vecdb.engine.search import search as run_search
 from vecdb.engine.segment_search import SearchOptions
 from vecdb.engine.state import CollectionState, Engine
@@ -73,10 +74,13 @@ def search(engine: Engine, state: CollectionState, query: Any, k: Any, where: An
     return found[0] if one else found
 
 
-def explain(engine: Engine, state: CollectionState, query: Any, k: Any, where: Any, wish: Wish) -> Explanation:
+def explain(
+    engine: Engine, state: CollectionState, query: Any, k: Any, where: Any, wish: Wish, analyze: Any
+) -> Explanation:
     view = view_of(engine, state)
-    request, _, _ = _request(engine, view, query, k, where, wish)
-    return Explanation(view.meta.name, request.field.name, request.k, tuple(explain_request(engine, view, request)))
+    request, queries, _ = _request(engine, view, query, k, where, wish)
+    analyze = _flag("analyze", analyze)
+    return explain_request(engine, view, queries, request, analyze=analyze)
 
 
 def _request(

@@ -1,14 +1,13 @@
-"""What an engine tells of itself: plans, sizes, bounds. Values that read well and compare."""
+"""What an engine tells of itself: sizes, bounds. Values that read well and compare."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from vecdb.engine.load import collection_of, committed_deletions
-from vecdb.engine.search import SegmentPlan
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import Segment
 from vecdb.files import names
@@ -16,27 +15,6 @@ from vecdb.kernels import bitset
 from vecdb.options import index_to_dict
 from vecdb.storage.schema import FORMAT_VERSION, FieldMeta
 from vecdb.storage.sealed import Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a search would be answered, segment by segment."""
-
-    collection: str
-    field: str
-    k: int
-    segments: tuple[SegmentPlan, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        lines = [f"search {self.collection}.{self.field}, k={self.k}: {len(self.segments)} segment(s)"]
-        for part in self.segments:
-            lines.append(f"  segment {part.segment} (indexes: {', '.join(part.indexes) or 'none'})")
-            lines.append(f"    {part.plan.arm}: {part.plan.reason}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

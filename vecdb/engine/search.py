@@ -18,7 +18,7 @@ from vecdb.engine.view import View
 from vecdb.filter.expression import Node
 from vecdb.results import Hits, scores_of
 from vecdb.storage.schema import FieldMeta
-from vecdb.types import F32, I32, Plan
+from vecdb.types import F32, I32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,6 @@ class Request:
     vectors: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentPlan:
-    """What was chosen for one segment: the plan, and what could have served it."""
-
-    segment: str
-    indexes: tuple[str, ...]
-    plan: Plan
-
-
 def search(engine: Engine, view: View, queries: F32, request: Request) -> list[Hits]:
     """The hits of each query row."""
     wanted = request.k + request.offset
@@ -59,10 +50,10 @@ def search(engine: Engine, view: View, queries: F32, request: Request) -> list[H
         found = search_segment(door, allowed, plan, queries, wanted, request.options, engine.executor)
         if found is not None:
             parts.append((number, found))
-    return _hits(view, request, _merge(parts, len(queries), wanted))
+    return hits_of(view, request, merge(parts, len(queries), wanted))
 
 
-def _merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tuple[I32 | int, I32, F32]:
+def merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tuple[I32 | int, I32, F32]:
     """(segment of each result, or of all; rows; distances), each (q, <= wanted), nearest first."""
     if not parts:
         return 0, np.empty((queries, 0), np.int32), np.empty((queries, 0), np.float32)
@@ -77,7 +68,7 @@ def _merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tup
     return at[order], rows[pick, order], distances[pick, order]
 
 
-def _hits(view: View, request: Request, merged: tuple[I32 | int, I32, F32]) -> list[Hits]:
+def hits_of(view: View, request: Request, merged: tuple[I32 | int, I32, F32]) -> list[Hits]:
     at, rows, distances = merged
     hits = []
     for i in range(len(rows)):
@@ -104,21 +95,3 @@ def _everywhere(number: int, count: int) -> I32:
     where = np.full(count, number, np.int32)
     where.flags.writeable = False
     return where
-
-
-def explain(engine: Engine, view: View, request: Request) -> list[SegmentPlan]:
-    """The plan of every segment that has the field, without searching it."""
-    plans = []
-    for segment in view.segments:
-        field = segment.fields.get(request.field.number)
-        if field is None or field.matrix.rows == 0:
-            continue
-        engine.kernels.wait(field.matrix.vectors.dtype.name)
-        door = open_door(engine.kernels, field)
-        allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
-        wanted = request.k + request.offset
-        plan = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
-        kinds = tuple(traits.kind for traits in door.traits)
-        entry = getattr(segment.storage, "entry", None)
-        plans.append(SegmentPlan("growing" if entry is None else str(entry.number), kinds, plan))
-    return plans

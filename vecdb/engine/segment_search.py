@@ -12,7 +12,7 @@ from vecdb.engine.kernels import Kernels
 from vecdb.engine.view import FieldView, Segment
 from vecdb.errors import Closed
 from vecdb.filter.expression import Node
-from vecdb.index.base import Index
+from vecdb.index.base import ESCALATED, Index
 from vecdb.index.growing import GrowingFlat
 from vecdb.kernels import bitset
 from vecdb.kernels.exact import exact_search
@@ -32,7 +32,10 @@ class SearchOptions:
     rescore: int | None = None
     exact: bool = False
     threads: int = 1
-    recall: float | None = None  # picks the ef of a graph; whatever else may search finds more
+    recall: float | None = (
+        None  # picks the ef of a graph, the lists of an inverted file; whatever else may search finds more
+    )
+    nprobe: int | None = None  # lists of an inverted file to scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Door:
     compiled: bool
     flat: Index | GrowingFlat | None = None
     graph: Index | None = None
+    lists: Index | None = None
 
     @property
     def traits(self) -> list[Traits]:
@@ -51,11 +55,12 @@ class Door:
             traits.append(self.flat.traits(self.field.matrix))
         elif self.flat is not None:
             traits.append(self.flat.traits)
-        return traits if self.graph is None else [*traits, self.graph.traits]
+        return traits + [index.traits for index in (self.graph, self.lists) if index is not None]
 
 
 Found = tuple[I32, F32]
 GRAPH_KINDS = ("hnsw",)
+LIST_KINDS = ("ivf", "ivfpq")
 
 
 def open_door(kernels: Kernels, field: FieldView) -> Door:
@@ -66,29 +71,41 @@ def open_door(kernels: Kernels, field: FieldView) -> Door:
             field.growing.extend(field.matrix, wait=False)
         return Door(field, True, field.growing)
     slots = field.indexes or {}
-    graph = next((slots[kind].get() for kind in GRAPH_KINDS if kind in slots), None)
-    return Door(field, True, slots["flat"].get() if "flat" in slots else None, graph)
+    flat, graph, lists = (
+        next((slots[kind].get() for kind in kinds if kind in slots), None)
+        for kinds in (("flat",), GRAPH_KINDS, LIST_KINDS)
+    )
+    return Door(field, True, flat, graph, lists)
 
 
 def make_plan(
     door: Door, segment: Segment, field: int, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
 ) -> Plan:
     """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
-    found = door.field.matrix.rows, door.flat is None, door.graph is None
-    key = (field, node, *found, k, options.exact, options.ef, options.recall)
+    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None
+    key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
     plan = segment.plans.get(key)
     if plan is None:
         if len(segment.plans) >= PLANS_MAX:
             segment.plans.clear()
-        rows, dim = door.field.matrix.rows, door.field.matrix.dim
-        count = rows if allowed is None else allowed.count
-        matching = Estimate(count, count)
-        ef = options.ef
-        if ef is None and door.graph is not None:
-            ef = door.graph.effort(k, options.recall, count / max(1, rows))
-        plan = choose(matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0)
-        segment.plans[key] = plan
+        plan = segment.plans[key] = _plan(door, allowed, k, options)
     return plan
+
+
+def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions) -> Plan:
+    rows, dim = door.field.matrix.rows, door.field.matrix.dim
+    count = rows if allowed is None else allowed.count
+    share = count / max(1, rows)
+    ef, nprobe = options.ef, options.nprobe
+    if ef is None and door.graph is not None:
+        ef = door.graph.effort(k, options.recall, share)
+    if nprobe is None and door.lists is not None:
+        nprobe = door.lists.effort(k, options.recall, share)
+    matching = Estimate(count, count)
+    bounded = options.ef is None
+    return choose(
+        matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0, nprobe=nprobe or 0, bounded=bounded
+    )
 
 
 def search_segment(
@@ -101,14 +118,17 @@ def search_segment(
     executor: Executor | None,
     counters: I64 | None = None,
 ) -> Found | None:
-    """Record rows int32 (q, k) and distances; None when no row may be returned. `allowed` are field rows."""
+    """Record rows int32 (q, k) and distances; None when no row may be returned. `allowed` are field rows.
+
+    counters   int64 (4,) zeros, or None: see vecdb.index.base; ESCALATED are the queries that the fallback answered
+    """
     field = door.field
     if plan.arm is Arm.NONE or field.matrix.rows == 0 or (allowed is not None and allowed.count == 0):
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
     search = _arm(door, plan, allowed, k, options, counters)
     rows, distances = _spread(search, queries, options.threads, executor)
-    if plan.arm is Arm.GRAPH:
+    if plan.fallback is not None and door.compiled:
         rows, distances = _fill_short(door, plan, allowed, k, options, counters, queries, rows, distances)
     if field.rows_of is not None:
         rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
@@ -123,9 +143,14 @@ def _arm(
         bits, rows = _narrow(allowed, matrix.rows)
         return lambda queries: _exact(door, queries, k, bits, rows, counters)
     bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
-    graph, flat = door.graph, door.flat
+    graph, flat, lists = door.graph, door.flat, door.lists
     if plan.arm is Arm.GRAPH and graph is not None:
-        return lambda queries: graph.search(queries, k, allow=bits, ef=plan.ef, counters=counters)
+        return lambda queries: graph.search(queries, k, allow=bits, ef=plan.ef, budget=plan.budget, counters=counters)
+    if lists is not None and (plan.arm is Arm.LISTS or flat is None):
+        nprobe = plan.nprobe if plan.arm is Arm.LISTS else lists.traits.lists
+        return lambda queries: lists.search(
+            queries, k, allow=bits, nprobe=nprobe, rescore=options.rescore, counters=counters
+        )
     if isinstance(flat, GrowingFlat):
         return lambda queries: flat.search(matrix, queries, k, allow=bits, rescore=options.rescore, counters=counters)
     assert flat is not None
@@ -181,11 +206,14 @@ def _fill_short(
     rows: I32,
     distances: F32,
 ) -> Found:
-    """A walk may end before it met k allowed rows: those queries are scanned."""
+    """Queries for which a walk gave up, or which met fewer than k allowed rows, are answered by the fallback."""
     short = np.flatnonzero(rows[:, k - 1] < 0)
     if len(short) == 0:
         return rows, distances
-    again = replace(plan, arm=Arm.EXACT if door.flat is None else Arm.SCAN)
+    assert plan.fallback is not None
+    if counters is not None:
+        counters[ESCALATED] = len(short)
+    again = replace(plan, arm=plan.fallback)
     rows[short], distances[short] = _arm(door, again, allowed, k, options, counters)(
         np.ascontiguousarray(queries[short])
     )

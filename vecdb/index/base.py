@@ -15,7 +15,7 @@ import numpy as np
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 # What a search adds to its `counters`, int64 (4,): nodes visited, distances computed, rows scored with float32 or
-# better, and searches that stopped short of `budget`.
+# better, and walks that gave up: searches that another way has to answer.
 VISITED, DISTANCES, RESCORED, ESCALATED = range(4)
 
 
@@ -66,7 +66,7 @@ class Index(Protocol):
         ef        candidates kept by a graph walk, at least k; None: `effort(k)`
         nprobe    lists of an inverted file to scan; None: `effort(k)`
         rescore   rows scored exactly per query
-        budget    distances after which a graph walk stops, counted in counters[ESCALATED]
+        budget    distances after which a graph walk gives up: it finds nothing and counts in counters[ESCALATED]
 
         Missing results are row -1, distance inf.
         """

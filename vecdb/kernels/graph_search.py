@@ -90,7 +90,8 @@ def search_graph(
 
     vectors float32 (n, dim); records, fine uint8 (n, stride), fine of no rows when there is none; factors,
     fine_factors float32, the same memory; no_extra float32 (0,); links int32 (n, 2m); upper int32 (u, m); first_upper
-    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch.
+    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch. A walk of `limit` distances finds
+    nothing.
     """
     dim, width, filtered = queries.shape[1], links.shape[1], allow.shape[0] > 0
     pool, found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64), np.empty(0, np.int64)
@@ -119,7 +120,7 @@ def search_graph(
         best, count = found if filtered else pool, 0
         while count < kept and best[count] != NO_NODE:
             count += 1
-        scored = min(count, rescored)
+        scored = 0 if distances >= limit else min(count, rescored)  # what a cut walk met is not the nearest
         for j in range(min(k, scored)):  # nearly all of these will be scored, whatever the finer codes say
             prefetch_row(vectors, np.intp(node_row(best[j])), asked)
         if count > scored and fine.shape[0] > 0:

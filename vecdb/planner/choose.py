@@ -4,14 +4,19 @@ The cheapest arm by the cost model wins among those that are sound:
 
     none    no row can match
     exact   always sound; the only arm with exact=True, without an index, or when k covers all matching rows
-    scan    bounded at every selectivity
+    scan    bounded at every selectivity: all codes of the segment, those of all lists where there are no others
+    lists   the nearest lists of an inverted file
     graph   only where at least 30 % of the rows match: below that the share alone does not predict a walk, which may
             wander among rows that are not allowed
+
+Walks and lists may find too little; the cheaper of exact and scan is their fallback, and a walk may cost as much as
+that before it gives up: together at most twice the fallback.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vecdb.planner import cost
 from vecdb.planner.estimate import expected, live
@@ -30,6 +35,8 @@ def choose(
     *,
     exact: bool = False,
     ef: int = 0,
+    nprobe: int = 0,
+    bounded: bool = True,
 ) -> Plan:
     """The plan for one segment.
 
@@ -37,32 +44,46 @@ def choose(
     traits     the indexes of the segment; none means that there is nothing but float32 vectors
     rows       rows with a vector, `deleted` of them deleted
     ef         of a walk, which is at least k wide
+    nprobe     lists of an inverted file to scan, at least one and at most all
+    bounded    whether a walk gets a budget; an ef that the user gave is used as given
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
         return Plan(Arm.NONE, "no row matches", rows, matching)
-    costs = _costs(matching, traits, rows, dim, k, ef)
+    costs = _costs(matching, traits, rows, dim, k, ef, nprobe)
     only = _only_exact(matching, costs, k, exact)
     if only:
         return Plan(Arm.EXACT, only, rows, matching, costs)
-    arm = min(costs, key=lambda name: (costs[name], name != Arm.EXACT))
-    reason = _reason(matching, rows, costs, arm)
-    if arm != Arm.GRAPH:
-        return Plan(Arm(arm), reason, rows, matching, costs)
-    return Plan(Arm.GRAPH, f"{reason}; ef {max(k, ef):,}", rows, matching, costs, max(k, ef))
+    arm = Arm(min(costs, key=lambda name: (costs[name], name != Arm.EXACT)))
+    plan = Plan(arm, _reason(matching, rows, arm), rows, matching, costs)
+    return _with_effort(plan, traits, max(k, ef), nprobe, bounded)
 
 
-def _costs(matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int) -> dict[str, float]:
+def _costs(
+    matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int, nprobe: int
+) -> dict[str, float]:
     """Sound arm -> predicted microseconds, the rows that an index does not hold yet scored exactly."""
     share = expected(matching) / max(1, rows)
     costs = {Arm.EXACT.value: cost.exact_us(expected(matching), dim)}
+    flat = _has_flat(traits)
     for index in traits:
+        if not index.rows:
+            continue
         rest = cost.exact_us(share * (rows - index.rows), dim) if index.rows < rows else 0.0
-        if index.rows and index.masked:
+        if index.masked and not index.lists:
             _keep_least(costs, Arm.SCAN, rest + cost.scan_us(index, share, k))
-        if index.rows and index.graph and share >= GRAPH_SHARE_MIN:
+        elif index.masked and not flat:
+            _keep_least(costs, Arm.SCAN, rest + cost.lists_us(index, index.lists, share, k))
+        if index.lists:
+            _keep_least(costs, Arm.LISTS, rest + cost.lists_us(index, max(1, nprobe), share, k))
+        if index.graph and share >= GRAPH_SHARE_MIN:
             _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, k, ef))
     return costs
+
+
+def _has_flat(traits: Sequence[Traits]) -> bool:
+    """Whether a scan has codes of its own; otherwise it goes over all lists."""
+    return any(index.masked and not index.lists for index in traits)
 
 
 def _keep_least(costs: dict[str, float], arm: Arm, microseconds: float) -> None:
@@ -79,10 +100,24 @@ def _only_exact(matching: Estimate, costs: dict[str, float], k: int, exact: bool
     return ""
 
 
-def _reason(matching: Estimate, rows: int, costs: dict[str, float], arm: str) -> str:
+def _with_effort(plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool) -> Plan:
+    """The plan with what its arm needs to know, and with what answers when the arm finds too little."""
+    lists = max((index.lists for index in traits), default=0)
+    if plan.arm is Arm.SCAN:
+        return plan if _has_flat(traits) else replace(plan, nprobe=lists)
+    if plan.arm is Arm.EXACT:
+        return plan
+    fallback = min((arm for arm in (Arm.EXACT, Arm.SCAN) if arm.value in plan.costs), key=lambda arm: plan.costs[arm])
+    if plan.arm is Arm.LISTS:
+        probed = min(max(1, nprobe), lists)
+        reason = f"{plan.reason}; {probed:,} of {lists:,} lists"
+        return replace(plan, reason=reason, nprobe=probed, fallback=fallback)
+    graph = next(index for index in traits if index.graph)
+    budget = cost.walk_budget(graph, plan.costs[fallback]) if bounded else None
+    return replace(plan, reason=f"{plan.reason}; ef {ef:,}", ef=ef, budget=budget, fallback=fallback)
+
+
+def _reason(matching: Estimate, rows: int, arm: str) -> str:
     found = f"{matching.low:,}" if matching.exact else f"{matching.low:,} to {matching.high:,}"
     share = 100 * expected(matching) / max(1, rows)
-    others = ", ".join(
-        f"{name} {costs[name]:,.0f}" for name in sorted(costs, key=lambda name: costs[name]) if name != arm
-    )
-    return f"{found} of {rows:,} rows match ({share:.1f} %): {arm} {costs[arm]:,.0f} us, {others} us"
+    return f"{found} of {rows:,} rows match ({share:.1f} %), and {arm} costs least"
