@@ -55,6 +55,22 @@ def width(curves: Curves, k: int, recall: float) -> float:
     return math.exp(float(np.interp(math.log(k), np.log(measured), widths))) * max(1.0, k / measured[-1])
 
 
+def reach(curves: Curves, k: int) -> float:
+    """The ef at which walks have met nearly all of the k nearest, whether or not their codes let these be returned.
+
+    That is where a curve has come to DEFAULT_RECALL of its height. Beyond the largest measured k it goes on as between
+    the two largest, and is never below k.
+    """
+    curves = curves or USUAL
+    measured = np.log(sorted(curves))
+    widths = np.log([_width(curves[at], DEFAULT_RECALL * curves[at][-1][1]) for at in sorted(curves)])
+    deep = math.log(k)
+    if deep > measured[-1] and len(measured) > 1:
+        slope = (widths[-1] - widths[-2]) / (measured[-1] - measured[-2])
+        return max(float(k), math.exp(widths[-1] + slope * (deep - measured[-1])))
+    return max(float(k), math.exp(float(np.interp(deep, measured, widths))))
+
+
 def _width(curve: Curve, recall: float) -> float:
     efs = [ef for ef, _ in curve]
     logs = [-math.log(_miss(found)) for _, found in curve]

@@ -16,8 +16,9 @@ from vecdb.index.code_quality import BITS, Codes, choose_codes
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
 from vecdb.index.graph_carrier import carry_graph
+from vecdb.kernels import bitset
 from vecdb.kernels.graph import NO_LIMIT
-from vecdb.kernels.graph_search import search_graph
+from vecdb.kernels.graph_search import EXPECTED, search_graph
 from vecdb.kernels.quantize import centre_of
 from vecdb.kernels.row_codes import record_bytes
 from vecdb.options import EF_MAX, HNSW
@@ -31,6 +32,8 @@ FEW_DIMS = 32  # a vector is two cache lines at most
 # By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
 # FINE_BITS by then.
 RESCORED = {2: (5, 0.2), 4: (30, 0.5), 8: (5, 0.2)}
+STEPS_PER_DOUBLING = 2  # of the ball that a filtered walk knows
+NO_BALLS = frozen(np.empty((0, 2), np.int64))
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
 
@@ -83,7 +86,8 @@ class HnswIndex:
             graph.entry,
             graph.top,
         )
-        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of the curves
+        self._efforts: dict[tuple[int, int, float | None], int] = {}  # readings of the curves
+        self._steps: dict[tuple[int, int, int], AnyArray] = {}  # of filtered walks
         self._visited: deque[Visited] = deque()  # one per concurrent search, kept for the next
 
     @property
@@ -166,8 +170,10 @@ class HnswIndex:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
         found, distances = result_arrays(queries, k)
         width = max(ef or self.effort(k), k)
+        balls = NO_BALLS if allow is None or budget is None else self._balls(k, width, bitset.count(allow))
+        reach, width = (width, width) if len(balls) == 0 else (int(balls[-1, 1]), int(balls[0, 1]))
         scored = max(rescore or self._rescored(k, width), k)
-        kept = max(width, scored, k * KEPT[self.graph.bits] // 2)
+        collected = max(width, scored, k * KEPT[self.graph.bits] // 2)
         visited = self._take(len(queries))
         try:
             visited.epoch = search_graph(
@@ -175,9 +181,11 @@ class HnswIndex:
                 NO_BITS if allow is None else frozen(allow),
                 frozen(queries),
                 k,
-                width,
-                kept,
+                reach,
+                max(reach, collected),
                 scored,
+                balls,
+                collected,
                 NO_LIMIT if budget is None else np.int64(budget),
                 visited.stamps,
                 visited.epoch,
@@ -189,17 +197,42 @@ class HnswIndex:
             self._visited.append(visited)
         return found, distances
 
+    def _balls(self, k: int, ef: int, allowed: int) -> AnyArray:
+        """Steps of a walk under a filter: (how many nearest are known, how many nodes that takes); see widen.
+
+        ef   what finds k allowed rows where the filter is the same everywhere: the scale of what the curves say
+        """
+        share = max(allowed, 1) / self.matrix.rows
+        key = k, ef, round(STEPS_PER_DOUBLING * math.log2(share))
+        balls = self._steps.get(key)
+        if balls is None:
+            last = math.ceil(EXPECTED * k / share)
+            steps = math.ceil(STEPS_PER_DOUBLING * math.log2(last / k))
+            sizes = [min(math.ceil(k * 2 ** (i / STEPS_PER_DOUBLING)), last) for i in range(steps)] + [last]
+            first = ef / self._further(k, math.ceil(k / share))
+            made = [(size, max(k, size, math.ceil(first * self._further(k, size)))) for size in sizes]
+            balls = frozen(np.maximum.accumulate(np.array(made, np.int64)))
+            if len(self._steps) < EFFORTS_MAX:
+                self._steps[key] = balls
+        return balls
+
     def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int:
-        """The k nearest of a share of the rows are among the k / share nearest of all: a walk has to find these."""
+        """The k nearest of a share of the rows are among the k / share nearest of all: a walk has to meet these."""
         if recall is None and self.options.ef:
             return max(self.options.ef, k)
         deep = min(math.ceil(k / max(share, 1e-6)), max(k, EF_MAX))
-        ef = self._efforts.get((deep, recall))
+        ef = self._efforts.get((k, deep, recall))
         if ef is None:
-            ef = calibration.effort(self.curves, deep, recall or calibration.DEFAULT_RECALL)
+            ef = calibration.effort(self.curves, k, recall or calibration.DEFAULT_RECALL)
+            ef = ef if recall is not None else max(ef, calibration.DEFAULT_EF_MIN)
+            ef = min(math.ceil(ef * self._further(k, deep)), max(k, EF_MAX))
             if len(self._efforts) < EFFORTS_MAX:
-                self._efforts[deep, recall] = ef
-        return ef if recall is not None else max(ef, calibration.DEFAULT_EF_MIN)
+                self._efforts[k, deep, recall] = ef
+        return ef
+
+    def _further(self, k: int, deep: int) -> float:
+        """How many times as wide a walk must be that meets the `deep` nearest, not the k nearest only."""
+        return calibration.reach(self.curves, deep) / calibration.reach(self.curves, k) if deep > k else 1.0
 
     def _rescored(self, k: int, ef: int) -> int:
         """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""

@@ -168,7 +168,8 @@ def walk(
 ) -> tuple[int, int]:
     """Best-first search from pool[0]: the nodes in the first `ef` places are expanded; returns (hops, distances).
 
-    A hop is scored after the next one has been chosen and its records asked for.
+    A hop is scored after the next one has been chosen and its records asked for. Called again with the same arrays and
+    a larger `ef` the walk goes on.
 
     kept    places of the pool, at least ef: coarse estimates put some of the best beyond the first k
     watched, patience   the walk ends after more than `patience` hops that brought nothing before place `watched`
@@ -181,7 +182,7 @@ def walk(
     """
     lines, filtered = query.shape[0] // (LINE * (8 // bits)), allow.shape[0] > 0
     if filtered and stands_for_allowed(allow, twins, node_row(pool[0])):
-        found[0] = pool[0]
+        found[0] = pool[0] & ~EXPANDED  # where it is already, when the walk goes on
     cursor, hops, distances, idle = 0, 0, 1, 0
     first, end, half = 0, 0, links.shape[1] + 1
     while True:

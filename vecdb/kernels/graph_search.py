@@ -15,6 +15,9 @@ from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, s
 from vecdb.kernels.twins import next_twin
 from vecdb.types import AnyArray
 
+EXPECTED = 2.0  # of k: allowed nodes that the last ball of a filtered walk is taken to hold
+HOPELESS = 2.2  # standard deviations below what is expected at which a walk gives up
+
 
 @inlined
 def refine(
@@ -56,6 +59,58 @@ def expand_twins(twins: AnyArray, allow: AnyArray, keys: AnyArray, count: int, k
 
 
 @kernel
+def widen(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
+    no_extra: AnyArray,
+    links: AnyArray,
+    first_upper: AnyArray,
+    query: AnyArray,
+    unit: np.float32,
+    shift: np.float32,
+    k: int,
+    balls: AnyArray,
+    kept: int,
+    allow: AnyArray,
+    twins: AnyArray,
+    limit: np.int64,
+    stamps: AnyArray,
+    epoch: np.int32,
+    pool: AnyArray,
+    found: AnyArray,
+    fresh: AnyArray,
+    keys: AnyArray,
+) -> tuple[int, int, bool]:
+    """Walk until `k` allowed nodes are among the nearest met; returns (hops, distances, whether they are).
+
+    balls   int64 (steps, 2), both rising: at each step the walk expands balls[i, 1] nodes, enough to know the
+            balls[i, 0] nearest of all. When k allowed ones are among these, they are the k nearest allowed. Of the
+            last ball twice k are expected to be allowed; a walk that is far behind that gives up
+
+    An allowed node is one that stands for an allowed row.
+    """
+    hops, distances, ground, last = 0, 0, np.int64(0), balls.shape[0] - 1
+    for i in range(balls.shape[0]):
+        more, scored = walk(
+            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift,
+            balls[i, 1], kept, ground, NO_LIMIT, allow, twins, np.int64(limit - distances), stamps, epoch, pool, found,
+            fresh, keys,
+        )  # fmt: skip
+        hops += more
+        distances += scored
+        inside, edge = 0, pool[min(balls[i, 0], kept) - 1]
+        while inside < k and found[inside] <= edge and found[inside] != NO_NODE:
+            inside += 1
+        if inside == k:
+            return hops, distances, True
+        expected = EXPECTED * k * balls[i, 0] / balls[last, 0]
+        if distances >= limit or inside + HOPELESS * np.sqrt(expected) < expected:
+            break
+    return hops, distances, False
+
+
+@kernel
 def search_graph(
     metric: int,
     vectors: AnyArray,
@@ -79,6 +134,8 @@ def search_graph(
     ef: int,
     kept: int,
     rescored: int,
+    balls: AnyArray,
+    collected: int,
     limit: np.int64,
     stamps: AnyArray,
     epoch: int,
@@ -88,15 +145,17 @@ def search_graph(
 ) -> int:
     """The k nearest allowed rows met by a walk that expands `ef` nodes, the best `rescored` of `kept` scored exactly.
 
+    Under a filter `collected` nodes are kept of those that stand for an allowed row; with `balls` the walk ends by
+    these, not by `ef` (see widen). A walk that gives up, or makes `limit` distances, finds nothing.
+
     vectors float32 (n, dim); records, fine uint8 (n, stride), fine of no rows when there is none; factors,
     fine_factors float32, the same memory; no_extra float32 (0,); links int32 (n, 2m); upper int32 (u, m); first_upper
-    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch. A walk of `limit` distances finds
-    nothing.
+    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch.
     """
     dim, width, filtered = queries.shape[1], links.shape[1], allow.shape[0] > 0
     pool, found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64), np.empty(0, np.int64)
     if filtered:
-        found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64)
+        found = np.empty(POOL_BLOCK * pool_blocks(collected), np.int64)
     fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(kept, width) + 1, np.int64)
     moved, levels, members = np.empty(dim, np.float32), np.empty(dim, np.int8), np.empty(k, np.int64)
     query, fine_query = np.zeros(query_bytes(bits, dim), np.int8), np.zeros(query_bytes(fine_bits, dim), np.int8)
@@ -113,14 +172,21 @@ def search_graph(
             shift, fresh, keys,
         )  # fmt: skip
         stamps[node_row(pool[0])] = np.int32(epoch)
-        hops, distances = walk(
-            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, ef, kept,
-            ground, NO_LIMIT, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
-        )  # fmt: skip
-        best, count = found if filtered else pool, 0
-        while count < kept and best[count] != NO_NODE:
+        if balls.shape[0] > 0:
+            hops, distances, known = widen(
+                bits, records, factors, no_extra, links, first_upper, query, unit, shift, k, balls, kept, allow, twins,
+                limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            )  # fmt: skip
+        else:
+            hops, distances = walk(
+                bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, ef,
+                kept, ground, NO_LIMIT, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            )  # fmt: skip
+            known = distances < limit
+        best, most, count = (found, collected, 0) if filtered else (pool, kept, 0)
+        while count < most and best[count] != NO_NODE:
             count += 1
-        scored = 0 if distances >= limit else min(count, rescored)  # what a cut walk met is not the nearest
+        scored = min(count, rescored) if known else 0
         for j in range(min(k, scored)):  # nearly all of these will be scored, whatever the finer codes say
             prefetch_row(vectors, np.intp(node_row(best[j])), asked)
         if count > scored and fine.shape[0] > 0:
@@ -136,5 +202,5 @@ def search_graph(
         counters[0] += hops
         counters[1] += distances
         counters[2] += scored
-        counters[3] += 1 if distances >= limit else 0
+        counters[3] += 0 if known else 1
     return epoch
