@@ -91,7 +91,8 @@ def test_the_default_finds_nearly_all(measured):
 def test_an_ef_of_the_options_is_the_default(measured):
     index = measured[0]
     given = HnswIndex(index.matrix, HNSW(ef=77), index.graph, 0, index.curves)
-    assert (given.effort(K), given.effort(K, None, 0.4), given.effort(100)) == (77, 77, 100)
+    assert (given.effort(K), given.effort(100)) == (77, 100)
+    assert given.effort(K, None, 0.4) > 77
     assert given.effort(K, 0.9) == index.effort(K, 0.9)
 
 

@@ -8,7 +8,8 @@ import pytest
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
 from vecdb.index.base import DISTANCES, ESCALATED, RESCORED, VISITED
-from vecdb.index.hnsw import EPOCH_LIMIT, HnswIndex
+from vecdb.index.hnsw import HnswIndex
+from vecdb.index.visited import EPOCH_LIMIT
 from vecdb.kernels import bitset
 from vecdb.options import HNSW
 from vecdb.types import Metric

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vecdb.planner.choose import GRAPH_SHARE_MIN, choose
+from vecdb.planner.choose import GRAPH_SHARE_MIN, GRAPH_SHARE_MIN_GIVEN, choose
 from vecdb.planner.estimate import expected, filled_blocks, live
 from vecdb.types import Arm, Estimate, Plan, Traits
 
@@ -28,27 +28,35 @@ def ivf(rows: int, lists: int = 512, dim: int = 384) -> Traits:
     return Traits("ivf", rows, dim, 2, masked=True, graph=False, lists=lists)
 
 
-def plan(rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int = 128) -> Plan:
+def plan(
+    rows: int, share: float, *, k: int = 10, graph: bool = True, ef: int | None = None, bounded: bool = True
+) -> Plan:
+    """With the ef of a graph over text embeddings, unless given: 40 for k = 10, more the fewer rows match."""
     traits = [flat(rows), hnsw(rows)] if graph else [flat(rows)]
     matching = round(rows * share)
-    return choose(Estimate(matching, matching), traits, rows, 0, 384, k, ef=ef)
+    ef = round(40 * max(share, 1e-4) ** -0.75) if ef is None else ef
+    return choose(Estimate(matching, matching), traits, rows, 0, 384, k, ef=ef, bounded=bounded)
 
 
 TABLE = [
     # rows, share, with a graph, with codes alone
-    (1_000, 1.0, Arm.SCAN, Arm.SCAN),
+    (1_000, 1.0, Arm.GRAPH, Arm.SCAN),
     (1_000, 0.05, Arm.EXACT, Arm.EXACT),
     (62_436, 1.0, Arm.GRAPH, Arm.SCAN),
-    (62_436, 0.088, Arm.SCAN, Arm.SCAN),
+    (62_436, 0.49, Arm.GRAPH, Arm.SCAN),
+    (62_436, 0.088, Arm.GRAPH, Arm.SCAN),
+    (62_436, 0.044, Arm.SCAN, Arm.SCAN),
     (62_436, 0.026, Arm.EXACT, Arm.EXACT),
     (62_436, 0.0031, Arm.EXACT, Arm.EXACT),
     (117_000, 0.49, Arm.GRAPH, Arm.SCAN),
-    (117_000, 0.29, Arm.SCAN, Arm.SCAN),
-    (117_000, 0.1, Arm.SCAN, Arm.SCAN),
+    (117_000, 0.29, Arm.GRAPH, Arm.SCAN),
+    (117_000, 0.1, Arm.GRAPH, Arm.SCAN),
     (117_000, 0.01, Arm.EXACT, Arm.EXACT),
     (1_000_000, 1.0, Arm.GRAPH, Arm.SCAN),
     (1_000_000, 0.31, Arm.GRAPH, Arm.SCAN),
-    (1_000_000, 0.1, Arm.SCAN, Arm.SCAN),
+    (1_000_000, 0.1, Arm.GRAPH, Arm.SCAN),
+    (1_000_000, 0.03, Arm.GRAPH, Arm.EXACT),
+    (1_000_000, 0.015, Arm.EXACT, Arm.EXACT),
     (1_000_000, 0.003, Arm.EXACT, Arm.EXACT),
     (1_000_000, 0.0, Arm.NONE, Arm.NONE),
 ]
@@ -113,7 +121,7 @@ def test_more_lists_cost_more_and_fewer_matches_less() -> None:
 
 
 def test_a_walk_costs_no_more_than_what_answers_instead() -> None:
-    walk = plan(117_000, 1.0, ef=64)
+    walk = plan(60_000, 1.0, ef=64)
     assert (walk.arm, walk.fallback) == (Arm.GRAPH, Arm.SCAN)
     assert walk.budget is not None
     # Half of the fallback's time would be half of the budget, and the walk was expected to need less.
@@ -148,7 +156,7 @@ def test_forced_choices() -> None:
 
 
 def test_a_reason_is_a_sentence_with_the_figures() -> None:
-    chosen = plan(62_436, 0.1)
+    chosen = plan(62_436, 0.1, graph=False)
     assert chosen.reason == "6,244 of 62,436 rows match (10.0 %), and scan costs least"
     bounds = choose(Estimate(10, 4_000), [flat(62_436)], 62_436, 0, 384, 10)
     assert bounds.reason.startswith("10 to 4,000 of 62,436 rows match (3.2 %), ")
@@ -161,8 +169,8 @@ def test_deleted_rows_leave_the_bounds() -> None:
     assert live(Estimate(100, 100), 100, 100) == Estimate(0, 0)
     assert expected(Estimate(10, 20)) == 15
     assert plan(117_000, 1.0).arm == Arm.GRAPH
-    mostly_deleted = choose(Estimate(117_000, 117_000), [flat(117_000), hnsw(117_000)], 117_000, 90_000, 384, 10)
-    assert mostly_deleted.arm == Arm.SCAN
+    mostly_deleted = choose(Estimate(117_000, 117_000), [flat(117_000), hnsw(117_000)], 117_000, 116_000, 384, 10)
+    assert mostly_deleted.arm == Arm.EXACT
 
 
 def test_fewer_matches_never_cost_more() -> None:
@@ -178,7 +186,19 @@ def test_once_exact_always_exact_below() -> None:
         arms = [plan(rows, share).arm for share in SHARES if round(rows * share)]
         first = arms.index(Arm.EXACT)
         assert set(arms[first:]) == {Arm.EXACT}
-        assert Arm.GRAPH not in arms[SHARES.index(0.29) :]
+
+
+def test_an_ef_that_is_given_is_walked_where_most_rows_match() -> None:
+    for share in SHARES:
+        given, free = (plan(1_000_000, share, bounded=bounded) for bounded in (False, True))
+        assert ("graph" in given.costs) == (share >= GRAPH_SHARE_MIN_GIVEN)
+        assert ("graph" in free.costs) == (share >= GRAPH_SHARE_MIN)
+        assert given.budget is None
+
+
+def test_larger_graphs_have_slower_hops() -> None:
+    costs = [plan(rows, 1.0).costs["graph"] for rows in (20_000, 62_436, 117_000, 1_000_000)]
+    assert costs[0] == costs[1] < costs[2] < costs[3] < 3 * costs[0]
 
 
 def test_a_wider_search_leaves_the_graph() -> None:
@@ -187,7 +207,7 @@ def test_a_wider_search_leaves_the_graph() -> None:
     assert plan(117_000, 1.0, k=2_000).arm == Arm.SCAN
     assert (plan(117_000, 1.0, ef=64).ef, plan(117_000, 1.0, k=100, ef=64).ef) == (64, 100)
     assert plan(117_000, 1.0, ef=64).reason.endswith("; ef 64")
-    assert plan(117_000, 0.1).ef is None
+    assert plan(117_000, 0.01).ef is None
 
 
 def test_rows_beyond_an_index_are_paid_for() -> None:

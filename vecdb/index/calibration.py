@@ -14,7 +14,7 @@ from vecdb.index.base import frozen
 from vecdb.index.flat import FlatIndex
 from vecdb.kernels import bitset
 from vecdb.options import EF_MAX, Flat
-from vecdb.types import F32, I32, U64, Matrix
+from vecdb.types import F32, I32, I64, U64, Matrix
 
 Curve = tuple[tuple[int, float], ...]  # (ef, recall), ef ascending, recall never falling
 Curves = Mapping[int, Curve]  # by k
@@ -30,6 +30,7 @@ STEPS = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.2, 16.0, 22.4, 32.0, 44.8)  # ef 
 MEASURED_EF_MAX, MEASURED_RECALL = 800, 0.995  # where a curve ends
 MISS_MIN = 1e-4  # misses below this are noise
 BEYOND_MAX = 8.0  # how far past its end a curve is followed
+STEPS_PER_DOUBLING = 2  # of the nearest that a filtered walk knows
 CURVES_MAX, POINTS_MAX = 16, 64  # of what was stored
 
 # Of graphs that are too small to hold rows out, and of those that were stored without a curve: on the safe side.
@@ -55,20 +56,40 @@ def width(curves: Curves, k: int, recall: float) -> float:
     return math.exp(float(np.interp(math.log(k), np.log(measured), widths))) * max(1.0, k / measured[-1])
 
 
-def reach(curves: Curves, k: int) -> float:
-    """The ef at which walks have met nearly all of the k nearest, whether or not their codes let these be returned.
+def further(curves: Curves, k: int, deep: int, recall: float = DEFAULT_RECALL) -> float:
+    """How many times as wide a walk must be that meets the `deep` nearest as surely as another the k nearest."""
+    return reach(curves, deep, recall) / reach(curves, k, recall) if deep > k else 1.0
 
-    That is where a curve has come to DEFAULT_RECALL of its height. Beyond the largest measured k it goes on as between
-    the two largest, and is never below k.
+
+def reach(curves: Curves, k: int, recall: float) -> float:
+    """The ef at which walks have met `recall` of the k nearest, whether or not their codes let these be returned.
+
+    That is where a curve has come to `recall` of its height. Beyond the largest measured k it goes on as between the
+    two largest, and is never below k.
     """
     curves = curves or USUAL
     measured = np.log(sorted(curves))
-    widths = np.log([_width(curves[at], DEFAULT_RECALL * curves[at][-1][1]) for at in sorted(curves)])
+    widths = np.log([_width(curves[at], recall * curves[at][-1][1]) for at in sorted(curves)])
     deep = math.log(k)
     if deep > measured[-1] and len(measured) > 1:
         slope = (widths[-1] - widths[-2]) / (measured[-1] - measured[-2])
         return max(float(k), math.exp(widths[-1] + slope * (deep - measured[-1])))
     return max(float(k), math.exp(float(np.interp(deep, measured, widths))))
+
+
+def steps(curves: Curves, k: int, ef: int, share: float, expected: float, rows: int) -> I64:
+    """Of a walk under a filter that passes `share` of `rows` rows: int64 (steps, 2), see vecdb.kernels.graph_search.widen.
+
+    ef        what finds k allowed rows where the filter is the same everywhere
+    expected  allowed nodes of the last ball, times k
+    """
+    last = max(k, min(math.ceil(expected * k / share), rows))
+    count = math.ceil(STEPS_PER_DOUBLING * math.log2(last / k))
+    sizes = [min(math.ceil(k * 2 ** (i / STEPS_PER_DOUBLING)), last) for i in range(count)] + [last]
+    first = ef / further(curves, k, math.ceil(k / share))
+    made = [(size, max(k, size, math.ceil(first * further(curves, k, size)))) for size in sizes]
+    rising: I64 = np.maximum.accumulate(np.array(made, np.int64))
+    return rising
 
 
 def _width(curve: Curve, recall: float) -> float:

@@ -16,6 +16,7 @@ from vecdb.index.code_quality import BITS, Codes, choose_codes
 from vecdb.index.flat import search_exact
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
 from vecdb.index.graph_carrier import carry_graph
+from vecdb.index.visited import Visited
 from vecdb.kernels import bitset
 from vecdb.kernels.graph import NO_LIMIT
 from vecdb.kernels.graph_search import EXPECTED, search_graph
@@ -25,14 +26,12 @@ from vecdb.options import EF_MAX, HNSW
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 QUANTISER = "rabitq-records-v1"
-EPOCH_LIMIT = (1 << 31) - 1
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 EFFORTS_MAX = 1024  # readings of the curves that are kept
 FEW_DIMS = 32  # a vector is two cache lines at most
 # By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
 # FINE_BITS by then.
 RESCORED = {2: (5, 0.2), 4: (30, 0.5), 8: (5, 0.2)}
-STEPS_PER_DOUBLING = 2  # of the ball that a filtered walk knows
 NO_BALLS = frozen(np.empty((0, 2), np.int64))
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
@@ -44,21 +43,6 @@ WalkInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
     AnyArray, int, int,
 ]  # fmt: skip
-
-
-class Visited:
-    """Reusable marks of one walk at a time: a row was met if its stamp is the epoch."""
-
-    __slots__ = ("epoch", "stamps")
-
-    def __init__(self, rows: int) -> None:
-        self.stamps = np.zeros(rows, np.int32)
-        self.epoch = 0
-
-    def room_for(self, walks: int) -> None:
-        if self.epoch + walks >= EPOCH_LIMIT:
-            self.stamps[:] = 0
-            self.epoch = 0
 
 
 class HnswIndex:
@@ -203,36 +187,27 @@ class HnswIndex:
         ef   what finds k allowed rows where the filter is the same everywhere: the scale of what the curves say
         """
         share = max(allowed, 1) / self.matrix.rows
-        key = k, ef, round(STEPS_PER_DOUBLING * math.log2(share))
+        key = k, ef, round(calibration.STEPS_PER_DOUBLING * math.log2(share))
         balls = self._steps.get(key)
         if balls is None:
-            last = math.ceil(EXPECTED * k / share)
-            steps = math.ceil(STEPS_PER_DOUBLING * math.log2(last / k))
-            sizes = [min(math.ceil(k * 2 ** (i / STEPS_PER_DOUBLING)), last) for i in range(steps)] + [last]
-            first = ef / self._further(k, math.ceil(k / share))
-            made = [(size, max(k, size, math.ceil(first * self._further(k, size)))) for size in sizes]
-            balls = frozen(np.maximum.accumulate(np.array(made, np.int64)))
+            balls = frozen(calibration.steps(self.curves, k, ef, share, EXPECTED, self.matrix.rows))
             if len(self._steps) < EFFORTS_MAX:
                 self._steps[key] = balls
         return balls
 
     def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int:
         """The k nearest of a share of the rows are among the k / share nearest of all: a walk has to meet these."""
-        if recall is None and self.options.ef:
-            return max(self.options.ef, k)
         deep = min(math.ceil(k / max(share, 1e-6)), max(k, EF_MAX))
         ef = self._efforts.get((k, deep, recall))
         if ef is None:
-            ef = calibration.effort(self.curves, k, recall or calibration.DEFAULT_RECALL)
-            ef = ef if recall is not None else max(ef, calibration.DEFAULT_EF_MIN)
-            ef = min(math.ceil(ef * self._further(k, deep)), max(k, EF_MAX))
+            wish = recall or calibration.DEFAULT_RECALL
+            ef = calibration.effort(self.curves, k, wish)
+            if recall is None:
+                ef = max(self.options.ef, k) if self.options.ef else max(ef, calibration.DEFAULT_EF_MIN)
+            ef = min(math.ceil(ef * calibration.further(self.curves, k, deep, wish)), max(k, EF_MAX))
             if len(self._efforts) < EFFORTS_MAX:
                 self._efforts[k, deep, recall] = ef
         return ef
-
-    def _further(self, k: int, deep: int) -> float:
-        """How many times as wide a walk must be that meets the `deep` nearest, not the k nearest only."""
-        return calibration.reach(self.curves, deep) / calibration.reach(self.curves, k) if deep > k else 1.0
 
     def _rescored(self, k: int, ef: int) -> int:
         """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""

@@ -61,7 +61,7 @@ def collect_fresh(
         stamps[np.uintp(row)] = epoch
     for j in range(np.uintp(first), end):
         prefetch_row(records, np.intp(fresh[j]), asked)
-    return int(end)
+    return int(np.int64(end))  # else Numba mixes signs, and counts in float64
 
 
 @inlined

@@ -70,6 +70,7 @@ def widen(
     unit: np.float32,
     shift: np.float32,
     k: int,
+    ef: int,
     balls: AnyArray,
     kept: int,
     allow: AnyArray,
@@ -84,27 +85,30 @@ def widen(
 ) -> tuple[int, int, bool]:
     """Walk until `k` allowed nodes are among the nearest met; returns (hops, distances, whether they are).
 
+    ef      nodes that are expanded where there are no `balls`: then all that counts is the `limit`
     balls   int64 (steps, 2), both rising: at each step the walk expands balls[i, 1] nodes, enough to know the
             balls[i, 0] nearest of all. When k allowed ones are among these, they are the k nearest allowed. Of the
-            last ball twice k are expected to be allowed; a walk that is far behind that gives up
+            last ball EXPECTED times k are expected to be allowed; a walk that is far behind that gives up
 
     An allowed node is one that stands for an allowed row.
     """
-    hops, distances, ground, last = 0, 0, np.int64(0), balls.shape[0] - 1
-    for i in range(balls.shape[0]):
+    hops, distances, ground, steps = 0, 0, np.int64(0), balls.shape[0]
+    for i in range(max(1, steps)):
+        width = int(balls[i, 1]) if steps > 0 else ef
         more, scored = walk(
-            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift,
-            balls[i, 1], kept, ground, NO_LIMIT, allow, twins, np.int64(limit - distances), stamps, epoch, pool, found,
-            fresh, keys,
+            bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, width,
+            kept, ground, NO_LIMIT, allow, twins, np.int64(limit - distances), stamps, epoch, pool, found, fresh, keys,
         )  # fmt: skip
         hops += more
         distances += scored
+        if steps == 0:
+            return hops, distances, bool(distances < limit)
         inside, edge = 0, pool[min(balls[i, 0], kept) - 1]
         while inside < k and found[inside] <= edge and found[inside] != NO_NODE:
             inside += 1
         if inside == k:
             return hops, distances, True
-        expected = EXPECTED * k * balls[i, 0] / balls[last, 0]
+        expected = EXPECTED * k * balls[i, 0] / balls[steps - 1, 0]
         if distances >= limit or inside + HOPELESS * np.sqrt(expected) < expected:
             break
     return hops, distances, False
@@ -172,17 +176,10 @@ def search_graph(
             shift, fresh, keys,
         )  # fmt: skip
         stamps[node_row(pool[0])] = np.int32(epoch)
-        if balls.shape[0] > 0:
-            hops, distances, known = widen(
-                bits, records, factors, no_extra, links, first_upper, query, unit, shift, k, balls, kept, allow, twins,
-                limit, stamps, np.int32(epoch), pool, found, fresh, keys,
-            )  # fmt: skip
-        else:
-            hops, distances = walk(
-                bits, records, factors, no_extra, np.float32(0.0), links, first_upper, ground, query, unit, shift, ef,
-                kept, ground, NO_LIMIT, allow, twins, limit, stamps, np.int32(epoch), pool, found, fresh, keys,
-            )  # fmt: skip
-            known = distances < limit
+        hops, distances, known = widen(
+            bits, records, factors, no_extra, links, first_upper, query, unit, shift, k, ef, balls, kept, allow, twins,
+            limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+        )  # fmt: skip
         best, most, count = (found, collected, 0) if filtered else (pool, kept, 0)
         while count < most and best[count] != NO_NODE:
             count += 1

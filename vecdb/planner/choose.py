@@ -6,8 +6,9 @@ The cheapest arm by the cost model wins among those that are sound:
     exact   always sound; the only arm with exact=True, without an index, or when k covers all matching rows
     scan    bounded at every selectivity: all codes of the segment, those of all lists where there are no others
     lists   the nearest lists of an inverted file
-    graph   only where at least 30 % of the rows match: below that the share alone does not predict a walk, which may
-            wander among rows that are not allowed
+    graph   a walk that widens until k matches are known to be the nearest, where at least 2 % of the rows match; with
+            an ef that the user gave, which is used as given, where 30 % do: nothing tells it that it wandered among
+            rows that are not allowed
 
 Walks and lists may find too little; the cheaper of exact and scan is their fallback, and a walk may cost as much as
 that before it gives up: together at most twice the fallback.
@@ -22,7 +23,8 @@ from vecdb.planner import cost
 from vecdb.planner.estimate import expected, live
 from vecdb.types import Arm, Estimate, Plan, Traits
 
-GRAPH_SHARE_MIN = 0.3
+GRAPH_SHARE_MIN = 0.02
+GRAPH_SHARE_MIN_GIVEN = 0.3  # for an ef that the user gave
 
 
 def choose(
@@ -45,12 +47,12 @@ def choose(
     rows       rows with a vector, `deleted` of them deleted
     ef         of a walk, which is at least k wide
     nprobe     lists of an inverted file to scan, at least one and at most all
-    bounded    whether a walk gets a budget; an ef that the user gave is used as given
+    bounded    whether a walk may widen within a budget; an ef that the user gave is used as given
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
         return Plan(Arm.NONE, "no row matches", rows, matching)
-    costs = _costs(matching, traits, rows, dim, k, ef, nprobe)
+    costs = _costs(matching, traits, rows, dim, k, ef, nprobe, bounded)
     only = _only_exact(matching, costs, k, exact)
     if only:
         return Plan(Arm.EXACT, only, rows, matching, costs)
@@ -60,12 +62,12 @@ def choose(
 
 
 def _costs(
-    matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int, nprobe: int
+    matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int, nprobe: int, bounded: bool
 ) -> dict[str, float]:
     """Sound arm -> predicted microseconds, the rows that an index does not hold yet scored exactly."""
     share = expected(matching) / max(1, rows)
     costs = {Arm.EXACT.value: cost.exact_us(expected(matching), dim)}
-    flat = _has_flat(traits)
+    flat, least = _has_flat(traits), GRAPH_SHARE_MIN if bounded else GRAPH_SHARE_MIN_GIVEN
     for index in traits:
         if not index.rows:
             continue
@@ -76,8 +78,8 @@ def _costs(
             _keep_least(costs, Arm.SCAN, rest + cost.lists_us(index, index.lists, share, k))
         if index.lists:
             _keep_least(costs, Arm.LISTS, rest + cost.lists_us(index, max(1, nprobe), share, k))
-        if index.graph and share >= GRAPH_SHARE_MIN:
-            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, k, ef))
+        if index.graph and share >= least:
+            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, k, ef, share))
     return costs
 
 
