@@ -12,7 +12,7 @@ from tests.kernels.conftest import matrix_of
 from vecdb import kernels
 from vecdb.index.warm import warm_up
 from vecdb.kernels.jit import JIT_ON
-from vecdb.options import HNSW, IVF, Flat
+from vecdb.options import HNSW, Flat
 from vecdb.types import Metric
 
 

@@ -78,7 +78,7 @@ def reach(curves: Curves, k: int, recall: float) -> float:
 
 
 def steps(curves: Curves, k: int, ef: int, share: float, expected: float, rows: int) -> I64:
-    """Of a walk under a filter that passes `share` of `rows` rows: int64 (steps, 2), see vecdb.kernels.graph_search.widen.
+    """Of a walk under a filter that passes `share` of `rows`: int64 (steps, 2), see vecdb.kernels.graph_search.widen.
 
     ef        what finds k allowed rows where the filter is the same everywhere
     expected  allowed nodes of the last ball, times k
