@@ -12,7 +12,7 @@ import pytest
 
 import vecdb
 from tests.simdisk.session import Ids, Session, Sync
-from vecdb.engine import build, maintain, policy, rewrite
+from vecdb.engine import maintain, policy, rewrite, wanted
 from vecdb.files import record
 from vecdb.storage import wal
 
@@ -210,7 +210,7 @@ def small_frames() -> Iterator[None]:
 @contextlib.contextmanager
 def small_codes() -> Iterator[None]:
     with small_limits(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "CODED_ROWS_MIN", 8)
+        patch.setattr(wanted, "CODED_ROWS_MIN", 8)
         patch.setattr(maintain, "KERNEL_ROWS", 8)
         yield
 
