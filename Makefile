@@ -10,7 +10,7 @@ KILLS ?= 200
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw clean
+.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw golden clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: $(VENV)/package ## Measure on a data set (DATA=path), beside others (PEER
 bench-hnsw: $(VENV)/package ## Measure the graph index (DATA=path, ARGS="--photos FILE --build"; PEERS=hnswlib,faiss,usearch)
 	@test -n "$(DATA)" || { echo "make bench-hnsw DATA=path/to/data [PEERS=hnswlib,faiss,usearch] [ARGS=...]" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.hnsw $(DATA) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+golden: $(VENV)/develop ## Write the golden databases of a format that is not released yet anew
+	$(BIN)/python -m tests.golden.make
 
 clean: ## Remove the environments, caches and build products
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

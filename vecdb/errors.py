@@ -77,9 +77,10 @@ class UnsupportedFormat(VecdbError):
 
     def __init__(self, found: int | str, oldest: int, newest: int) -> None:
         self.found, self.oldest, self.newest = found, oldest, newest
+        which = "an older" if isinstance(found, int) and found < oldest else "a newer"
         super().__init__(
             f"the database has format {found}; this vecdb reads formats {oldest} to {newest}. "
-            "Open it with a release that knows this format."
+            f"Open it with {which} release: the history in FORMAT.md tells which releases read which format."
         )
 
     def __reduce__(self) -> tuple[type[UnsupportedFormat], tuple[int | str, int, int]]:

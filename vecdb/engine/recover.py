@@ -14,6 +14,7 @@ from vecdb.engine.freeze import freeze
 from vecdb.engine.load import collection_of
 from vecdb.engine.purge import find_dropped
 from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.upgrade import raise_format
 from vecdb.errors import Corrupted, NotFound, ReadOnly, StorageFailed, UnsupportedFormat
 from vecdb.files import names
 from vecdb.files.disk import Disk, remove_tree
@@ -56,6 +57,7 @@ def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
         replay(engine, log)
         engine.doubtful = not log.clean
         settle_names(engine)
+        engine.superblock = raise_format(seams, path, engine.superblock)
         sweep(engine, log)
         engine.purge = find_dropped(engine)
     except BaseException:
@@ -148,7 +150,8 @@ def read_superblock(seams: Seams, path: Path, *, writable: bool) -> Superblock:
     finally:
         file.close()
     if writable and superblock.read_only:
-        raise UnsupportedFormat(f"1 with unknown features {superblock.read_only:#x}", FORMAT_OLDEST, FORMAT_VERSION)
+        unknown = f"{superblock.version} with unknown features {superblock.read_only:#x}"
+        raise UnsupportedFormat(unknown, FORMAT_OLDEST, FORMAT_VERSION)
     return superblock
 
 

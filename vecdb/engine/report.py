@@ -13,7 +13,7 @@ from vecdb.engine.view import Segment
 from vecdb.files import names
 from vecdb.kernels import bitset
 from vecdb.options import index_to_dict
-from vecdb.storage.schema import FORMAT_VERSION, FieldMeta
+from vecdb.storage.schema import FieldMeta
 from vecdb.storage.sealed import Sealed
 
 
@@ -134,7 +134,7 @@ def database_stats(engine: Engine) -> DatabaseStats:
     return DatabaseStats(
         str(engine.path),
         str(uuid.UUID(bytes=engine.superblock.uuid)),
-        FORMAT_VERSION,
+        engine.superblock.version,
         collections,
         engine.catalog.size(),
         engine.catalog.free_bytes(),

@@ -122,7 +122,6 @@ class LmdbCatalog:
                 max_dbs=len(Table),
                 max_readers=READERS_MAX,
                 mode=FILE_MODE,
-                meminit=False,
                 readahead=False,
             )
             if self.writable:

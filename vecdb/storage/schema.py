@@ -31,15 +31,19 @@ _LONG = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
-    """The identity of a database. An unknown bit in `must_know` refuses it; one in `read_only` refuses to write."""
+    """The identity of a database. An unknown bit in `must_know` refuses it; one in `read_only` refuses to write.
+
+    version   the newest format that anything in the database may have; older values may stand beside newer ones
+    """
 
     uuid: bytes
     time_ns: int
     must_know: int = 0
     read_only: int = 0
+    version: int = field(default_factory=lambda: FORMAT_VERSION)
 
     def encode(self) -> bytes:
-        fields = (SUPERBLOCK_MAGIC, FORMAT_VERSION, 0, self.must_know, self.read_only, self.uuid, self.time_ns, 0)
+        fields = (SUPERBLOCK_MAGIC, self.version, 0, self.must_know, self.read_only, self.uuid, self.time_ns, 0)
         return SUPERBLOCK.pack(*fields, zlib.crc32(SUPERBLOCK.pack(*fields, 0)[:-4]))
 
     @staticmethod
@@ -53,7 +57,7 @@ class Superblock:
             raise UnsupportedFormat(version, FORMAT_OLDEST, FORMAT_VERSION)
         if must_know:
             raise UnsupportedFormat(f"{version} with unknown features {must_know:#x}", FORMAT_OLDEST, FORMAT_VERSION)
-        return Superblock(identity, time_ns, must_know, read_only)
+        return Superblock(identity, time_ns, must_know, read_only, version)
 
 
 @dataclass(frozen=True, slots=True)
