@@ -64,7 +64,7 @@ class IvfIndex:
         options: IVF,
         grouping: Grouping,
         signs: F32,
-        codes: tuple[AnyArray, AnyArray, AnyArray],
+        codes: tuple[AnyArray, AnyArray, AnyArray, AnyArray],
         fit: Fit,
         trained: Fit,
         measured: Probing,
@@ -72,8 +72,8 @@ class IvfIndex:
     ) -> None:
         self.matrix, self.options, self.grouping, self.signs, self.codes = matrix, options, grouping, signs, codes
         self.fit, self.trained, self.measured, self.retrained = fit, trained, measured, retrained
-        centres = Centres(grouping.centroids, matrix.metric, signs)
-        code, add, scale = (frozen(array) for array in codes)
+        centres = Centres(grouping.centroids, codes[3], matrix.metric, signs)
+        code, add, scale, _ = (frozen(array) for array in codes)
         self._fixed: ListInputs = (
             *kernel_inputs(matrix)[:2],
             options.bits,
@@ -89,7 +89,8 @@ class IvfIndex:
             centres.scale,
             frozen(signs),
         )
-        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of the curves
+        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of what was measured
+        self._settings: dict[tuple[int, int], Setting] = {}
 
     @property
     def traits(self) -> Traits:
@@ -127,8 +128,7 @@ class IvfIndex:
         signs = choose_signs(part, Grouping.of(centroids, chosen), options.bits)
         codes = encode(matrix, grouping, signs, options.bits, threads, stage(progress, matrix.rows, 0.8, 0.9))
         index = cls(matrix, options, grouping, signs, codes, fit, trained or fit, USUAL[options.bits])
-        index.measured = index._measure(threads, progress)
-        return index
+        return cls(matrix, options, grouping, signs, codes, fit, trained or fit, index._measure(threads, progress))
 
     def _measure(self, threads: int, progress: Progress | None) -> Probing:
         def tick() -> None:
@@ -192,11 +192,10 @@ class IvfIndex:
         if allow is not None:
             share, bits = int(np.bitwise_count(allow).sum()) / self.matrix.rows, frozen(allow)
         lists = self.grouping.count
-        setting = probing.setting_of(self.measured, k, min(nprobe or self.effort(k, None, share), lists))
-        if rescore or self.options.rescore:
-            setting = Setting(setting.nprobe, rescore or self.options.rescore)
+        scanned, scored = min(nprobe or self.effort(k, None, share), lists), rescore or self.options.rescore
+        setting = Setting(scanned, scored) if scored else self._setting(k, scanned)
         # A filter may pass few rows of the nearest lists: go on until as many were seen as of a filter at random.
-        wanted = max(k, int(share * setting.nprobe * self.matrix.rows / lists)) if allow is not None else k
+        wanted = max(k, int(share * scanned * self.matrix.rows / lists)) if allow is not None else k
         return self._run(queries, k, setting, wanted, bits, counters)
 
     def _run(
@@ -211,6 +210,15 @@ class IvfIndex:
         )  # fmt: skip
         return found, distances
 
+    def _setting(self, k: int, nprobe: int) -> Setting:
+        """As measured; remembered, for it costs as much as scanning a list."""
+        setting = self._settings.get((k, nprobe))
+        if setting is None:
+            setting = probing.setting_of(self.measured, k, nprobe)
+            if len(self._settings) < probing.READINGS_MAX:
+                self._settings[k, nprobe] = setting
+        return setting
+
     def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> int:
         """As for a graph: the k nearest of a share of the rows are among the k / share nearest of all."""
         if recall is None and self.options.nprobe:
@@ -224,17 +232,17 @@ class IvfIndex:
         if nprobe is None:
             wanted = calibration.width(self.measured.curves, deep, recall or calibration.DEFAULT_RECALL)
             nprobe = max(1, min(math.ceil(wanted - 1e-9), self.grouping.count))
-            if len(self._efforts) < probing.EFFORTS_MAX:
+            if len(self._efforts) < probing.READINGS_MAX:
                 self._efforts[deep, recall] = nprobe
         return nprobe
 
     # ---- stored -----------------------------------------------------------------------------------------------------
     def arrays(self) -> dict[str, AnyArray]:
         grouping = self.grouping
-        codes, add, scale = self.codes
+        codes, add, scale, spreads = self.codes
         stored = {
             "codes": codes, "add": add, "scale": scale, "slots": grouping.slots, "starts": grouping.starts,
-            "sizes": grouping.sizes, "centroids": grouping.centroids, "signs": self.signs,
+            "sizes": grouping.sizes, "centroids": grouping.centroids, "spreads": spreads, "signs": self.signs,
         }  # fmt: skip
         return {name: array for name, array in stored.items() if array.size or name != "signs"}
 
@@ -269,6 +277,7 @@ class IvfIndex:
             expect(arrays, "codes", np.uint8, (blocks, block_bytes(options.bits, matrix.dim))),
             expect(arrays, "add", np.float32, (blocks * BLOCK,)),
             expect(arrays, "scale", np.float32, (blocks * BLOCK,)),
+            expect(arrays, "spreads", np.float32, (lists,)),
         )
         fit, trained = Fit.read(parameters.get("fit")), Fit.read(parameters.get("trained"))
         measured = probing.read(parameters.get("probing"), USUAL[options.bits])
@@ -278,6 +287,6 @@ class IvfIndex:
     def check(self) -> None:
         """Every code is valid; the factors must be numbers, or good rows would be lost."""
         self.grouping.check(self.matrix.rows)
-        for name, values in zip(("add", "scale", "signs"), (*self.codes[1:], self.signs), strict=True):
+        for name, values in zip(("add", "scale", "spreads", "signs"), (*self.codes[1:], self.signs), strict=True):
             if not np.isfinite(values).all():
                 raise ValueError(f"array {name!r} holds a value that is not a number")

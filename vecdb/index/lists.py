@@ -19,6 +19,7 @@ from vecdb.types import F32, I32, U8, AnyArray, Matrix, Metric, Progress
 
 CHUNK_VALUES = 4 << 20  # vector values coded between two calls of progress
 CENTRE_BITS = 8
+SPREAD = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,15 @@ class Grouping:
 
 
 class Centres:
-    """Codes of the centroids, by which lists are ranked; made from them, not stored."""
+    """Codes of the centroids, by which lists are ranked; made from them, not stored.
+
+    The nearest of a list's rows are nearer than its centroid, but those of a wide list are fewer: lists are
+    ranked by |q - c|^2 + SPREAD * the mean |r|^2 of their rows, where 1 would be the mean |q - x|^2 and 0 the centroid.
+    """
 
     __slots__ = ("add", "codes", "scale", "turned")
 
-    def __init__(self, centroids: F32, metric: Metric, signs: F32) -> None:
+    def __init__(self, centroids: F32, spreads: F32, metric: Metric, signs: F32) -> None:
         count, dim = centroids.shape
         blocks = -(-count // BLOCK)
         codes = np.zeros((blocks, block_bytes(CENTRE_BITS, dim)), np.uint8)
@@ -112,24 +117,26 @@ class Centres:
         encode_lists(
             CENTRE_BITS, int(Metric.DOT if metric is Metric.DOT else Metric.L2), frozen(centroids), NO_NORMS, origin,
             origin, frozen(signs), frozen(np.array([0, blocks], np.int32)), frozen(np.array([count], np.int32)),
-            frozen(slots), 0, 1, codes, add, scale,
+            frozen(slots), 0, 1, codes, add, scale, np.zeros(1, np.float32),
         )  # fmt: skip
+        if metric is not Metric.DOT:
+            add[:count] += np.float32(SPREAD) * spreads
         self.codes, self.add, self.scale, self.turned = (frozen(array) for array in (codes, add, scale, turned))
 
 
 def encode(
     matrix: Matrix, grouping: Grouping, signs: F32, bits: int, threads: int, progress: Progress | None
-) -> tuple[U8, F32, F32]:
-    """(codes, add, scale) of every slot."""
+) -> tuple[U8, F32, F32, F32]:
+    """(codes, add, scale) of every slot, and the spread of every list."""
     codes = np.zeros((grouping.blocks, block_bytes(bits, matrix.dim)), np.uint8)
     add, scale = np.zeros(len(grouping.slots), np.float32), np.zeros(len(grouping.slots), np.float32)
-    turned = np.array(grouping.centroids)
+    spreads, turned = np.zeros(grouping.count, np.float32), np.array(grouping.centroids)
     rotate_rows(turned, frozen(signs))
 
     def write(part: tuple[int, int]) -> int:
         encode_lists(
             bits, *kernel_inputs(matrix), grouping.centroids, frozen(turned), frozen(signs), grouping.starts,
-            grouping.sizes, grouping.slots, *part, codes, add, scale,
+            grouping.sizes, grouping.slots, *part, codes, add, scale, spreads,
         )  # fmt: skip
         return int(grouping.sizes[part[0] : part[1]].sum())
 
@@ -141,7 +148,7 @@ def encode(
                 progress(done, matrix.rows)
     finally:
         pool.shutdown(cancel_futures=True)
-    return codes, add, scale
+    return codes, add, scale, spreads
 
 
 def no_signs(dim: int) -> F32:

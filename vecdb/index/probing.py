@@ -35,7 +35,7 @@ LOSS_MAX = 0.001  # recall that scoring fewer rows may cost
 SLACKS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32, 0.5)
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 ENOUGH = 0.998  # where a curve ends
-EFFORTS_MAX = 1024  # readings of the curves that an index keeps
+READINGS_MAX = 1024  # readings of what was measured that an index keeps
 NO_LIMIT = 1 << 30
 
 

@@ -41,17 +41,19 @@ def encode_lists(
     codes: AnyArray,
     add: AnyArray,
     scale: AnyArray,
+    spreads: AnyArray,
 ) -> None:
-    """Write codes and factors of the rows of lists first..last-1.
+    """Write codes and factors of the rows of lists first..last-1, and how far rows are from the centroid of each.
 
     centroids, turned   float32 (nlist, dim), as they are and rotated;  signs as in `rotate`
     starts, sizes       int32 (nlist + 1,), (nlist,): first block of each list and its rows
     slots               int32 (32 * blocks,);  codes uint8 (blocks, block_bytes);  add, scale float32 (32 * blocks,)
+    spreads             float32 (nlist,): the mean squared distance of the rows from the centroid, 0 of an empty list
     """
     dim, groups = vectors.shape[1], codes.shape[1] // 128
     rest, levels = np.empty(dim, np.float32), np.zeros(groups * 4 * (8 // bits), np.uint8)
     for at in range(first, last):
-        begin = starts[at] * BLOCK
+        begin, spread = starts[at] * BLOCK, 0.0
         for slot in range(begin, begin + sizes[at]):
             row = slots[slot]
             norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
@@ -65,6 +67,8 @@ def encode_lists(
             if metric == COSINE and inverse_norms[row] == np.float32(0.0):
                 add[slot] += np.float32(1.0)  # a zero vector is as far from everything as an orthogonal one
             pack_levels(bits, levels, codes, slot, groups)
+            spread += np.float64(norm)
+        spreads[at] = np.float32(spread / max(1, sizes[at]))
 
 
 @kernel
