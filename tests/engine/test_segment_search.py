@@ -9,7 +9,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import matrix_of
-from vecdb.engine.segment_search import Door, SearchOptions, search_segment
+from vecdb.engine.segment_search import ESCALATED_MIN, Door, SearchOptions, Tally, search_segment
 from vecdb.engine.view import FieldView
 from vecdb.index.base import DISTANCES, ESCALATED, VISITED, Index, load_kind
 from vecdb.index.flat import search_exact
@@ -78,7 +78,7 @@ def nearest(mask=None):
 
 def run(where: Door, allowed: RowSet | None, chosen: Plan, queries=QUERIES):
     counters = np.zeros(4, np.int64)
-    rows, distances = search_segment(where, allowed, chosen, queries, K, SearchOptions(), None, counters)
+    rows, distances = search_segment(where, allowed, Tally(chosen), queries, K, SearchOptions(), None, counters)
     return rows, distances, counters
 
 
@@ -146,3 +146,31 @@ def test_lists_with_too_few_matches_are_scanned_to_the_end(flat, with_flat):
 
 def count_in_first_list(index: Lists, query: np.ndarray, mask: np.ndarray) -> int:
     return int(mask[index.of_row == index._nearest(query[None])[0, 0]].sum())
+
+
+@pytest.mark.parametrize(
+    ("graph_us", "escalated", "left"),
+    [(20, ESCALATED_MIN - 1, False), (20, 8, False), (20, 9, True), (90, ESCALATED_MIN, True), (90, 1, False)],
+)
+def test_a_plan_that_escalates_too_often_is_left(graph_us, escalated, left):
+    """A walk of 20 us, where a scan takes 100, pays until four of five queries escalate; one of 90 until one in ten."""
+    walk = plan(Arm.GRAPH, ef=40, budget=500, fallback=Arm.SCAN, costs={"graph": graph_us, "scan": 100.0, "exact": 900})
+    tally = Tally(walk)
+    for query in range(10):
+        tally.add(1, int(query >= 10 - escalated))
+    assert (tally.plan.arm is Arm.SCAN) == left
+    if left:
+        assert (tally.plan.fallback, tally.plan.costs) == (None, walk.costs)
+        assert "escalated from graph" in tally.plan.reason
+        before = tally.plan
+        tally.add(100, 0)
+        assert tally.plan is before
+
+
+def test_a_search_counts_its_escalations(graph, flat):
+    costs = {"graph": 10.0, "scan": 100.0, "exact": 900.0}
+    tally = Tally(plan(Arm.GRAPH, ef=400, budget=150, fallback=Arm.SCAN, costs=costs))
+    for _ in range(2):
+        search_segment(door(graph=graph, flat=flat), None, tally, QUERIES, K, SearchOptions(), None)
+    assert tally.escalated == len(QUERIES)
+    assert tally.plan.arm is Arm.SCAN

@@ -11,12 +11,12 @@ from vecdb.engine.allow import allowed_rows, in_field
 from vecdb.engine.explanation import STAGES, Explanation, SegmentPlan, SegmentWork
 from vecdb.engine.filter_text import filter_text
 from vecdb.engine.search import Request, hits_of, merge
-from vecdb.engine.segment_search import Door, Found, make_plan, open_door, search_segment
+from vecdb.engine.segment_search import Door, Found, Tally, make_plan, open_door, search_segment
 from vecdb.engine.state import Engine
 from vecdb.engine.view import FieldView, Segment, View
 from vecdb.filter.evaluate import estimate
 from vecdb.results import Hits
-from vecdb.types import F32, I64, Estimate, Plan, RowSet
+from vecdb.types import F32, I64, Estimate, RowSet
 
 
 class Stopwatch:
@@ -52,10 +52,10 @@ def explain(engine: Engine, view: View, queries: F32, request: Request, *, analy
         watch.restart()
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
         filter_us = watch.lap("filter")
-        plan = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
-        plan_us, work = watch.lap("plan"), None
+        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
+        plan, plan_us, work = tally.plan, watch.lap("plan"), None
         if analyze:
-            found, counters = _run(engine, door, allowed, plan, queries, wanted, request)
+            found, counters = _run(engine, door, allowed, tally, queries, wanted, request)
             if found is not None:
                 parts.append((number, found))
             visited, distances, rescored, escalated = counters.tolist()
@@ -90,10 +90,10 @@ def _known(engine: Engine, segment: Segment, field: FieldView, request: Request)
 
 
 def _run(
-    engine: Engine, door: Door, allowed: RowSet | None, plan: Plan, queries: F32, wanted: int, request: Request
+    engine: Engine, door: Door, allowed: RowSet | None, tally: Tally, queries: F32, wanted: int, request: Request
 ) -> tuple[Found | None, I64]:
     counters = np.zeros(4, np.int64)
-    found = search_segment(door, allowed, plan, queries, wanted, request.options, engine.executor, counters)
+    found = search_segment(door, allowed, tally, queries, wanted, request.options, engine.executor, counters)
     return found, counters
 
 

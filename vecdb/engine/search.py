@@ -46,8 +46,8 @@ def search(engine: Engine, view: View, queries: F32, request: Request) -> list[H
             continue
         door = open_door(engine.kernels, field)
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
-        plan = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
-        found = search_segment(door, allowed, plan, queries, wanted, request.options, engine.executor)
+        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
+        found = search_segment(door, allowed, tally, queries, wanted, request.options, engine.executor)
         if found is not None:
             parts.append((number, found))
     return hits_of(view, request, merge(parts, len(queries), wanted))

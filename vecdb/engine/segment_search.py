@@ -21,6 +21,7 @@ from vecdb.types import F32, I32, I64, Arm, Estimate, Plan, RowSet, Traits
 
 CODED_BY_SEARCH = 16_384  # rows of a growing segment without codes at which a search codes them itself
 PLANS_MAX = 256  # plans kept with a segment
+ESCALATED_MIN = 4  # escalations before a plan is judged by them
 PARALLEL_QUERIES = 8  # queries that are worth another thread
 
 
@@ -63,6 +64,30 @@ GRAPH_KINDS = ("hnsw",)
 LIST_KINDS = ("ivf", "ivfpq")
 
 
+@dataclass(slots=True)
+class Tally:
+    """A plan, and how often it found too little: kept with the segment, whose rows never change.
+
+    Racing threads may lose a count, which costs a query more before the plan changes.
+    """
+
+    plan: Plan
+    queries: int = 0
+    escalated: int = 0
+
+    def add(self, queries: int, escalated: int) -> None:
+        """Gives the plan up for its fallback when that is cheaper, the escalations that were seen counted in."""
+        self.queries += queries
+        self.escalated += escalated
+        plan = self.plan
+        if plan.fallback is None or plan.arm not in plan.costs or self.escalated < ESCALATED_MIN:
+            return
+        saved = 1 - plan.costs[plan.arm] / plan.costs[plan.fallback]
+        if self.escalated > saved * self.queries:
+            reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
+            self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs)
+
+
 def open_door(kernels: Kernels, field: FieldView) -> Door:
     if not kernels.usable(field.matrix):
         return Door(field, compiled=False)
@@ -80,16 +105,16 @@ def open_door(kernels: Kernels, field: FieldView) -> Door:
 
 def make_plan(
     door: Door, segment: Segment, field: int, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
-) -> Plan:
+) -> Tally:
     """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
     found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None
     key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
-    plan = segment.plans.get(key)
-    if plan is None:
+    tally: Tally | None = segment.plans.get(key)
+    if tally is None:
         if len(segment.plans) >= PLANS_MAX:
             segment.plans.clear()
-        plan = segment.plans[key] = _plan(door, allowed, k, options)
-    return plan
+        tally = segment.plans[key] = Tally(_plan(door, allowed, k, options))
+    return tally
 
 
 def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions) -> Plan:
@@ -111,7 +136,7 @@ def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions) ->
 def search_segment(
     door: Door,
     allowed: RowSet | None,
-    plan: Plan,
+    tally: Tally,
     queries: F32,
     k: int,
     options: SearchOptions,
@@ -120,16 +145,25 @@ def search_segment(
 ) -> Found | None:
     """Record rows int32 (q, k) and distances; None when no row may be returned. `allowed` are field rows.
 
+    Queries for which a walk gave up, or which met fewer than k allowed rows, are answered by the fallback.
+
     counters   int64 (4,) zeros, or None: see vecdb.index.base; ESCALATED are the queries that the fallback answered
     """
-    field = door.field
+    field, plan = door.field, tally.plan
     if plan.arm is Arm.NONE or field.matrix.rows == 0 or (allowed is not None and allowed.count == 0):
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
     search = _arm(door, plan, allowed, k, options, counters)
     rows, distances = _spread(search, queries, options.threads, executor)
     if plan.fallback is not None and door.compiled:
-        rows, distances = _fill_short(door, plan, allowed, k, options, counters, queries, rows, distances)
+        short = np.flatnonzero(rows[:, k - 1] < 0)
+        tally.add(len(queries), len(short))
+        if len(short):
+            again = replace(plan, arm=plan.fallback)
+            search = _arm(door, again, allowed, k, options, counters)
+            rows[short], distances[short] = search(np.ascontiguousarray(queries[short]))
+        if counters is not None:
+            counters[ESCALATED] = len(short)
     if field.rows_of is not None:
         rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
     return rows, distances
@@ -193,28 +227,3 @@ def _spread(search: Callable[[F32], Found], queries: F32, threads: int, executor
         raise Closed("the database was closed; open it again") from error
     found = list(running)
     return np.concatenate([rows for rows, _ in found]), np.concatenate([distances for _, distances in found])
-
-
-def _fill_short(
-    door: Door,
-    plan: Plan,
-    allowed: RowSet | None,
-    k: int,
-    options: SearchOptions,
-    counters: I64 | None,
-    queries: F32,
-    rows: I32,
-    distances: F32,
-) -> Found:
-    """Queries for which a walk gave up, or which met fewer than k allowed rows, are answered by the fallback."""
-    short = np.flatnonzero(rows[:, k - 1] < 0)
-    if len(short) == 0:
-        return rows, distances
-    assert plan.fallback is not None
-    if counters is not None:
-        counters[ESCALATED] = len(short)
-    again = replace(plan, arm=plan.fallback)
-    rows[short], distances[short] = _arm(door, again, allowed, k, options, counters)(
-        np.ascontiguousarray(queries[short])
-    )
-    return rows, distances

@@ -30,7 +30,7 @@ from vecdb.storage.schema import (
     record_key,
 )
 from vecdb.storage.sealed import Sealed
-from vecdb.types import F32, I32, I64, U64, Matrix, Plan
+from vecdb.types import F32, I32, I64, U64, Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Segment:
     fields: Mapping[int, FieldView]
     deleted: U64 | None = None
     deleted_count: int = 0
-    plans: dict[Any, Plan] = dataclass_field(default_factory=dict, compare=False)  # made for this very segment
+    plans: dict[Any, Any] = dataclass_field(default_factory=dict, compare=False)  # made for this very segment
 
     @property
     def live(self) -> int:
