@@ -24,7 +24,7 @@ from vecdb.errors import (
 )
 from vecdb.filter.builder import F
 from vecdb.index.warm import warm_up
-from vecdb.options import HNSW, IVF, Columns, Flat, VectorField
+from vecdb.options import HNSW, IVF, IVFPQ, Columns, Flat, VectorField
 from vecdb.results import Hit, Hits, Record, Records
 
 __version__ = "0.1.0"
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "HNSW",
     "IVF",
+    "IVFPQ",
     "REMOVE",
     "AlreadyExists",
     "Closed",

@@ -104,8 +104,48 @@ class IVF:
         _set_int(self, "rescore", 0, K_MAX)
 
 
-IndexOptions = Flat | HNSW | IVF
-KINDS: dict[str, type[Flat] | type[HNSW] | type[IVF]] = {"flat": Flat, "hnsw": HNSW, "ivf": IVF}
+@dataclass(frozen=True, slots=True)
+class IVFPQ:
+    """Lists as of IVF, whose codes are learned from the vectors: product quantisation.
+
+    nlist      lists; 0: one for 256 vectors
+    m          parts that a vector is cut into, each of which becomes one code (at most one a dimension); 0: as many as
+               make 2 bits a dimension, which is one for 2 dimensions with 4 bits, and for 4 dimensions with 8
+    bits       4 (default) or 8 bits a code
+    rotation   whether a rotation is learned with the codes (OPQ): nearer codes, for a longer build and dim^2 products a
+               query
+    nprobe     lists scanned by a search that gives neither `nprobe` nor `recall`; 0: as many as found 99 % of the k
+               nearest for stored rows when the index was built
+    rescore    rows rescored with float32 per query; 0: as few as lost nothing then
+    """
+
+    kind: ClassVar[str] = "ivfpq"
+    nlist: int = 0
+    m: int = 0
+    bits: int = 4
+    rotation: bool = False
+    nprobe: int = 0
+    rescore: int = 0
+
+    def __post_init__(self) -> None:
+        _set_int(self, "nlist", 0, LISTS_MAX)
+        _set_int(self, "m", 0, DIM_MAX)
+        _set_int(self, "bits", 4, 8)
+        if self.bits not in (4, 8):
+            raise InvalidInput(f"IVFPQ(bits=) must be 4 or 8, not {self.bits!r}")
+        if not isinstance(self.rotation, bool):
+            raise InvalidInput(f"IVFPQ(rotation=) must be True or False, not {self.rotation!r}")
+        _set_int(self, "nprobe", 0, LISTS_MAX)
+        _set_int(self, "rescore", 0, K_MAX)
+
+
+IndexOptions = Flat | HNSW | IVF | IVFPQ
+KINDS: dict[str, type[Flat] | type[HNSW] | type[IVF] | type[IVFPQ]] = {
+    "flat": Flat,
+    "hnsw": HNSW,
+    "ivf": IVF,
+    "ivfpq": IVFPQ,
+}
 
 
 def index_to_dict(options: IndexOptions) -> dict[str, Any]:
@@ -119,14 +159,15 @@ def index_from_dict(values: dict[str, Any]) -> IndexOptions:
 
 def parse_index(index: Any) -> IndexOptions | None:
     """The user's `index=`: an option value, a kind's name, or "auto" (None: chosen by size at every seal and merge)."""
-    if isinstance(index, Flat | HNSW | IVF):
+    if isinstance(index, Flat | HNSW | IVF | IVFPQ):
         return index
     if index == "auto":
         return None
     if isinstance(index, str) and index.lower() in KINDS:
         return KINDS[index.lower()]()
     names = ", ".join(f'"{name}"' for name in ("auto", *KINDS))
-    raise InvalidInput(f"index must be {names}, vecdb.Flat(...), vecdb.HNSW(...) or vecdb.IVF(...), not {index!r}")
+    values = ", ".join(f"vecdb.{kind.__name__}(...)" for kind in KINDS.values())
+    raise InvalidInput(f"index must be {names}, {values}; not {index!r}")
 
 
 def parse_metric(metric: Any) -> Metric:
@@ -147,7 +188,7 @@ class VectorField:
 
     dim      dimensions, or None: the first write decides
     metric   "cosine", "dot" or "l2" (and the usual aliases)
-    index    "auto", "flat", "hnsw", "ivf", vecdb.Flat(...), vecdb.HNSW(...) or vecdb.IVF(...)
+    index    "auto", "flat", "hnsw", "ivf", "ivfpq", or a value: vecdb.Flat(...), HNSW(...), IVF(...), IVFPQ(...)
     dtype    how the vectors are stored: "float32", or "float16" for half the disk: values up to 65,504, 11 bits of
              precision, fewer below 6e-5, 0 below 3e-8. Distances are those of the stored values
     """

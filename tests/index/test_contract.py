@@ -82,7 +82,7 @@ def test_only_allowed_rows(kind, metric, share, dtype):
     vectors, queries = data(1500, dtype=dtype)
     mask = np.random.default_rng(2).random(1500) < share
     index = kind.build(matrix_of(vectors, metric))
-    found, distances = index.search(queries, K, allow=bitset.from_mask(mask), ef=1500)
+    found, distances = index.search(queries, K, allow=bitset.from_mask(mask), ef=1500, nprobe=1500)
     assert_well_formed(found, distances, metric, vectors, queries)
     assert mask[found[found >= 0]].all()
     exact = oracles.nearest(metric, vectors, queries, K, mask)

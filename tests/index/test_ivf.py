@@ -11,8 +11,9 @@ from vecdb.index import ivf, probing
 from vecdb.index.base import DISTANCES, RESCORED, VISITED
 from vecdb.index.drift import Fit
 from vecdb.index.ivf import IvfIndex
-from vecdb.index.lists import Grouping, choose_signs, draw_signs
+from vecdb.index.levels import Levels, usual_probing
 from vecdb.kernels import bitset
+from vecdb.kernels.rotation import draw_signs
 from vecdb.options import IVF
 from vecdb.types import Metric
 
@@ -128,10 +129,10 @@ def test_a_rotation_is_taken_where_dimensions_are_uneven():
     even = rng.standard_normal((2000, 64), dtype=np.float32)
     uneven = even * np.exp(1.5 * rng.standard_normal(64)).astype(np.float32)
     for vectors, rounds in ((even, 0), (uneven, 4)):
-        grouping = Grouping.of(frozen(vectors[:1].copy() * 0), np.zeros(2000, np.int32))
-        assert len(choose_signs(matrix_of(vectors, Metric.L2), grouping, 2)) == rounds
+        centroids, assigned = frozen(vectors[:1].copy() * 0), np.zeros(2000, np.int32)
+        assert len(Levels.learn(matrix_of(vectors, Metric.L2), centroids, assigned, IVF()).signs) == rounds
     index = IvfIndex.build(matrix_of(uneven, Metric.L2), IVF(nlist=8))
-    assert len(index.signs) == 4
+    assert len(index.coding.signs) == 4
     assert recall_of(index, uneven, frozen(uneven[:50] + np.float32(0.01)), Metric.L2, nprobe=8) >= 0.98
 
 
@@ -227,14 +228,14 @@ def test_an_index_serves_without_what_was_measured():
     index = stored(dim=32, rows=3000)
     parameters = {**index.parameters(), "probing": {"pools": "many"}}
     opened = IvfIndex.from_arrays(index.matrix, index.options, index.arrays(), parameters)
-    assert opened.measured == ivf.USUAL[2]
+    assert opened.measured == usual_probing(2)
     queries = frozen(index.matrix.vectors[:20].copy())
     assert recall_of(opened, index.matrix.vectors, queries, Metric.COSINE) >= 0.9
 
 
 def test_measured_values_are_kept():
     index = stored(dim=32, rows=3000)
-    assert probing.read(index.measured.to_dict(), ivf.USUAL[2]) == index.measured
+    assert probing.read(index.measured.to_dict(), usual_probing(2)) == index.measured
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

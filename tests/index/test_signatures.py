@@ -12,7 +12,7 @@ from tests.kernels.conftest import matrix_of
 from vecdb import kernels
 from vecdb.index.warm import warm_up
 from vecdb.kernels.jit import JIT_ON
-from vecdb.options import HNSW, Flat
+from vecdb.options import HNSW, IVF, IVFPQ, Flat
 from vecdb.types import Metric
 
 
@@ -27,16 +27,24 @@ def test_warm_up_leaves_nothing_to_compile_for_any_metric():
     if not JIT_ON:
         return
     steps = []
-    warm_up(lambda done, total: steps.append((done, total)))
+    warm_up(lambda done, total: steps.append((done, total)), lists=True)
     assert steps[-1][0] == steps[-1][1] == len(steps) - 1
     before = {name: set(kernel.nopython_signatures) for name, kernel in dispatchers()}
     assert len(before) > 30
     from vecdb.index.flat import FlatIndex
     from vecdb.index.hnsw import HnswIndex
+    from vecdb.index.ivf import IvfIndex
+    from vecdb.index.ivfpq import IvfPqIndex
 
     for metric in Metric:
         matrix = matrix_of(oracles.clustered(300, 128), metric)
-        for index in (FlatIndex.build(matrix, Flat()), HnswIndex.build(matrix, HNSW(m=4, ef_construction=8))):
+        for index in (
+            FlatIndex.build(matrix, Flat()),
+            HnswIndex.build(matrix, HNSW(m=4, ef_construction=8)),
+            IvfIndex.build(matrix, IVF(nlist=3)),
+            IvfPqIndex.build(matrix, IVFPQ(nlist=3)),
+            IvfPqIndex.build(matrix, IVFPQ(nlist=3, bits=8, rotation=True)),
+        ):
             index.search(matrix.vectors[:2], 3)
             index.search(matrix.vectors[:2], 3, rows=np.arange(5, dtype=np.int32))
             index.carried(matrix, np.r_[np.full(50, -1), np.arange(49, 299)].astype(np.int32))

@@ -17,10 +17,11 @@ from tests.kernels.conftest import matrix_of
 from vecdb.index.base import load_kind
 from vecdb.index.growing import GrowingFlat
 from vecdb.kernels import bitset
-from vecdb.options import HNSW, IVF, Flat
+from vecdb.options import HNSW, IVF, IVFPQ, Flat
 from vecdb.types import Metric
 
-LISTS = IVF(nlist=2, nprobe=2, rescore=400)  # k-means sums floats in another order without the JIT: look at all rows
+# k-means sums floats in another order without the JIT: look at all rows
+LISTS = (IVF(nlist=2, nprobe=2, rescore=400), IVFPQ(nlist=2, m=8, nprobe=2, rescore=400))
 rows, dim = int(sys.argv[1]), int(sys.argv[2])
 vectors = oracles.clustered(rows, dim, seed=11).astype(sys.argv[3])
 queries = vectors[:3].astype(np.float32)
@@ -29,7 +30,7 @@ some = np.arange(0, rows, 5, dtype=np.int32)
 out = []
 for metric in Metric:
     matrix = matrix_of(vectors, metric)
-    for options in (Flat(), Flat(bits=8), HNSW(m=4, ef_construction=12), LISTS):
+    for options in (Flat(), Flat(bits=8), HNSW(m=4, ef_construction=12), *LISTS):
         index = load_kind(options.kind).build(matrix, options, seed=3)
         index.check()
         half = load_kind(options.kind).build(matrix_of(vectors[: rows // 2], metric), options)
@@ -62,5 +63,5 @@ def test_the_same_answers(tmp_path, rows, dtype, switch):
     dim = 200  # enough for 2-bit codes
     plain = answers(rows, dim, dtype)
     switched = answers(rows, dim, dtype, VECDB_CACHE_DIR=str(tmp_path), **switch)
-    assert len(plain) == len(switched) == 75
+    assert len(plain) == len(switched) == 93
     assert switched == plain

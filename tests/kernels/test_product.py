@@ -33,6 +33,12 @@ def plain_look(bits, codes, tables, groups, out):
 
 
 @kernel
+def generic_look(bits, codes, tables, groups, out):
+    for block in range(codes.shape[0]):
+        lookups.generic_look_4(codes, np.intp(block * codes.shape[1]), tables, np.intp(groups), out[block])
+
+
+@kernel
 def word_of(rest, first, last, books, distance):
     return product.nearest_word(rest, np.intp(first), np.intp(last), books, distance)
 
@@ -65,14 +71,14 @@ def laid_out(entries, bits):
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("m", [1, 3, 8, 33, 192])
 def test_sums_of_entries(bits, m):
-    """The processor's own way and the plain one; the largest entries are among them."""
+    """The processor's own way, the plain one and that for any processor; the largest entries are among them."""
     rng = np.random.default_rng(m)
     blocks = rng.integers(0, 256, (3, product.product_bytes(bits, m))).astype(np.uint8)
     entries = rng.integers(0, 128 if bits == 4 else 256, (m, ENTRIES[bits])).astype(np.uint8)
     entries[:, :3] = entries.max()
     codes = unpack(blocks, bits)[:, :m]
     wanted = entries[np.arange(m), codes].astype(np.int64).sum(1)
-    for run in (look, plain_look):
+    for run in (look, plain_look, generic_look)[: 3 if bits == 4 else 2]:
         out = np.full((3, 32), -1, np.int32)
         run(bits, frozen(blocks), laid_out(entries, bits), blocks.shape[1] // 128, out)
         np.testing.assert_array_equal(out.reshape(-1), wanted)
@@ -202,14 +208,16 @@ def test_codes_estimate_the_distances(metric, bits, turned):
     coded = (rest @ turn if turned else rest).astype(np.float32)
     product.train_books(frozen(coded), frozen(bounds), 0, 12, frozen(rng.permutation(150)), False, 5, books)
     blocks = np.zeros((starts[-1], product.product_bytes(bits, 12)), np.uint8)
-    add, scale = np.zeros(len(slots), np.float32), np.zeros(len(slots), np.float32)
+    add, scale, spreads = np.zeros(len(slots), np.float32), np.zeros(len(slots), np.float32), np.zeros(2, np.float32)
     sizes = frozen(np.array([len(part) for part in lists], np.int32))
     for first, last in ((0, 1), (1, 2)):
         product.encode_product(
             bits, *kernel_inputs(matrix), frozen(centroids), frozen(centroids @ turn if turned else centroids),
             frozen(turn), frozen(bounds), frozen(books), frozen(starts), sizes, frozen(slots), first, last, blocks,
-            add, scale,
+            add, scale, spreads,
         )  # fmt: skip
+    wanted = [(rest[part] ** 2).sum(1).mean() for part in lists]
+    np.testing.assert_allclose(spreads, wanted, rtol=1e-4)
     at = np.concatenate([32 * starts[i] + np.arange(len(part)) for i, part in enumerate(lists)])
     codes, of = unpack(blocks, bits)[at, :12], slots[at]
     words = np.stack([books[:, codes[i]][np.arange(24), np.arange(24) // 2] for i in range(150)])

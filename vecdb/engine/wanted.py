@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vecdb.options import HNSW, IVF, Flat, IndexOptions
+from vecdb.options import HNSW, IVF, IVFPQ, Flat, IndexOptions
 from vecdb.storage.schema import FieldMeta
 
 CODED_ROWS_MIN = 1024  # rows below which float32 is as fast as codes
@@ -19,7 +19,7 @@ def wanted_options(field: FieldMeta, rows: int, dim: int) -> tuple[IndexOptions,
         return ()
     chosen = field.index
     flat = chosen if isinstance(chosen, Flat) else Flat()
-    if isinstance(chosen, IVF):
+    if isinstance(chosen, IVF | IVFPQ):
         return (flat,) if rows < LISTS_ROWS_MIN else (chosen,)
     if isinstance(chosen, Flat) or (chosen is None and rows * dim < GRAPH_VALUES_MIN):
         return (flat,)

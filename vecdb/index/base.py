@@ -104,6 +104,7 @@ _KINDS = {
     "flat": ("vecdb.index.flat", "FlatIndex"),
     "hnsw": ("vecdb.index.hnsw", "HnswIndex"),
     "ivf": ("vecdb.index.ivf", "IvfIndex"),
+    "ivfpq": ("vecdb.index.ivfpq", "IvfPqIndex"),
 }
 KINDS: Mapping[str, str] = {kind: module for kind, (module, _) in _KINDS.items()}
 
@@ -136,6 +137,7 @@ def expect(arrays: Mapping[str, AnyArray], name: str, dtype: Any, shape: tuple[i
 NO_BITS: AnyArray = frozen(np.empty(0, np.uint64))
 NO_ROWS: AnyArray = frozen(np.empty(0, np.int32))
 NO_NORMS: AnyArray = frozen(np.empty(0, np.float32))
+NO_BOOKS: AnyArray = frozen(np.empty((0, 16), np.float32))
 
 
 def kernel_inputs(matrix: Matrix) -> tuple[int, AnyArray, AnyArray]:

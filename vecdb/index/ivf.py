@@ -11,33 +11,26 @@ import numpy as np
 from vecdb.index import calibration, probing
 from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.clustering import assign, train
-from vecdb.index.drift import Fit, sample
+from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
-from vecdb.index.lists import Centres, Grouping, choose_signs, encode, stored_signs
+from vecdb.index.levels import Levels
+from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
 from vecdb.index.probing import NO_LIMIT, Probing, Setting
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.lists import search_lists
-from vecdb.kernels.quantize import block_bytes
-from vecdb.options import IVF, LISTS_MAX
+from vecdb.options import IVF, IVFPQ, LISTS_MAX
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
-ROTATION_ROWS = 2048  # on which a rotation is tried
 ASSIGNED_AT_ONCE = 65_536  # new rows that are copied to be assigned
-QUANTISER = {bits: f"rabitq-lists-{bits}-v1" for bits in (1, 2, 4, 8)}
-# By bits, rows scored exactly over k where nothing was measured: on the safe side.
-USUAL = {
-    bits: Probing({10: near, 100: deep}, math.inf, {})
-    for bits, near, deep in ((1, 20.0, 10.0), (2, 7.5, 4.0), (4, 4.0, 2.0), (8, 2.0, 1.6))
-}
 WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
-# What search_lists takes first: metric, vectors, bits, codes, add, scale, slots, starts, sizes, centroids, codes, add
-# and scale of the centroids, signs.
+# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, codes, add
+# and scale of the centroids, signs, turn, bounds, books.
 ListInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
-    AnyArray, AnyArray,
+    AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
 ]  # fmt: skip
 
 
@@ -57,26 +50,28 @@ class IvfIndex:
     """See vecdb.options.IVF. trained: how the lists fitted the rows that they were trained on."""
 
     kind: ClassVar[str] = "ivf"
+    coder: ClassVar[type[ListCodes]] = Levels
 
     def __init__(
         self,
         matrix: Matrix,
-        options: IVF,
+        options: IVF | IVFPQ,
         grouping: Grouping,
-        signs: F32,
-        codes: tuple[AnyArray, AnyArray, AnyArray, AnyArray],
+        coding: ListCodes,
+        codes: Codes,
         fit: Fit,
         trained: Fit,
         measured: Probing,
         retrained: Mapping[str, Any] | None = None,
     ) -> None:
-        self.matrix, self.options, self.grouping, self.signs, self.codes = matrix, options, grouping, signs, codes
+        self.matrix, self.options, self.grouping, self.coding, self.codes = matrix, options, grouping, coding, codes
         self.fit, self.trained, self.measured, self.retrained = fit, trained, measured, retrained
+        number, signs, turn, bounds, books = coding.inputs()
         centres = Centres(grouping.centroids, codes[3], matrix.metric, signs)
         code, add, scale, _ = (frozen(array) for array in codes)
         self._fixed: ListInputs = (
             *kernel_inputs(matrix)[:2],
-            options.bits,
+            number,
             code,
             add,
             scale,
@@ -87,7 +82,10 @@ class IvfIndex:
             centres.codes,
             centres.add,
             centres.scale,
-            frozen(signs),
+            signs,
+            turn,
+            bounds,
+            books,
         )
         self._efforts: dict[tuple[int, float | None], int] = {}  # readings of what was measured
         self._settings: dict[tuple[int, int], Setting] = {}
@@ -95,7 +93,7 @@ class IvfIndex:
     @property
     def traits(self) -> Traits:
         lists = self.grouping.count
-        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.options.bits, True, False, lists)
+        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.coding.dim_bits, True, False, lists)
 
     @property
     def indexed_rows(self) -> int:
@@ -104,31 +102,34 @@ class IvfIndex:
     # ---- made -------------------------------------------------------------------------------------------------------
     @classmethod
     def build(
-        cls, matrix: Matrix, options: IVF, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
+        cls, matrix: Matrix, options: Any, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
     ) -> Self:
         count = list_count(matrix.rows, options.nlist)
         centroids = train(matrix, count, seed=seed, threads=threads, progress=stage(progress, matrix.rows, 0.0, 0.5))
-        assigned = assign(matrix, centroids, threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.8))
-        return cls._grouped(matrix, options, centroids, assigned, None, threads, progress)
+        assigned = assign(matrix, centroids, threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.7))
+        return cls._grouped(matrix, options, centroids, assigned, None, None, seed, threads, progress)
 
     @classmethod
     def _grouped(
         cls,
         matrix: Matrix,
-        options: IVF,
+        options: IVF | IVFPQ,
         centroids: F32,
         assigned: I32,
         trained: Fit | None,
+        coding: ListCodes | None,
+        seed: int,
         threads: int,
         progress: Progress | None,
     ) -> Self:
-        """An index of rows in these lists; trained: of lists that were trained on other rows."""
+        """An index of rows in these lists; trained, coding: of lists that were trained on other rows."""
         grouping, fit = Grouping.of(centroids, assigned), Fit.of(matrix, centroids, assigned)
-        part, chosen = sample(matrix, assigned, ROTATION_ROWS)
-        signs = choose_signs(part, Grouping.of(centroids, chosen), options.bits)
-        codes = encode(matrix, grouping, signs, options.bits, threads, stage(progress, matrix.rows, 0.8, 0.9))
-        index = cls(matrix, options, grouping, signs, codes, fit, trained or fit, USUAL[options.bits])
-        return cls(matrix, options, grouping, signs, codes, fit, trained or fit, index._measure(threads, progress))
+        if coding is None or not coding.serves(matrix.rows):
+            told = stage(progress, matrix.rows, 0.7, 0.8)
+            coding = cls.coder.learn(matrix, centroids, assigned, options, seed=seed, threads=threads, progress=told)
+        codes = coding.encode(matrix, grouping, threads, stage(progress, matrix.rows, 0.8, 0.9))
+        index = cls(matrix, options, grouping, coding, codes, fit, trained or fit, coding.usual)
+        return cls(matrix, options, grouping, coding, codes, fit, trained or fit, index._measure(threads, progress))
 
     def _measure(self, threads: int, progress: Progress | None) -> Probing:
         def tick() -> None:
@@ -147,7 +148,9 @@ class IvfIndex:
         fit = Fit.of(matrix, centroids, assigned)
         wanted = list_count(matrix.rows, options.nlist)
         why = fit.drifted(self.trained, self.grouping.count, wanted) if matrix.rows else "no row is left"
-        kept = type(self)._grouped(matrix, options, centroids, assigned, self.trained, threads, progress)
+        kept = type(self)._grouped(
+            matrix, options, centroids, assigned, self.trained, self.coding, 0, threads, progress
+        )
         if not why:
             return kept
         index = type(self).build(matrix, options, threads=threads, progress=progress)
@@ -240,15 +243,16 @@ class IvfIndex:
     def arrays(self) -> dict[str, AnyArray]:
         grouping = self.grouping
         codes, add, scale, spreads = self.codes
-        stored = {
+        stored: dict[str, AnyArray] = {
             "codes": codes, "add": add, "scale": scale, "slots": grouping.slots, "starts": grouping.starts,
-            "sizes": grouping.sizes, "centroids": grouping.centroids, "spreads": spreads, "signs": self.signs,
+            "sizes": grouping.sizes, "centroids": grouping.centroids, "spreads": spreads,
         }  # fmt: skip
-        return {name: array for name, array in stored.items() if array.size or name != "signs"}
+        return {**stored, **self.coding.arrays()}
 
     def parameters(self) -> dict[str, Any]:
         return {
-            "quantiser": QUANTISER[self.options.bits],
+            "quantiser": self.coding.name,
+            "learned_rows": self.coding.rows,
             "rows": self.matrix.rows,
             "lists": self.grouping.count,
             "blocks": self.grouping.blocks,
@@ -260,9 +264,10 @@ class IvfIndex:
 
     @classmethod
     def from_arrays(
-        cls, matrix: Matrix, options: IVF, arrays: Mapping[str, AnyArray], parameters: Mapping[str, Any]
+        cls, matrix: Matrix, options: Any, arrays: Mapping[str, AnyArray], parameters: Mapping[str, Any]
     ) -> Self:
-        for name, value in (("quantiser", QUANTISER[options.bits]), ("rows", matrix.rows)):
+        coding = cls.coder.read(options, arrays, matrix.dim, int(parameters.get("learned_rows", 0)))
+        for name, value in (("quantiser", coding.name), ("rows", matrix.rows)):
             if parameters.get(name) != value:
                 raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
         lists, blocks = int(parameters["lists"]), int(parameters["blocks"])
@@ -274,19 +279,19 @@ class IvfIndex:
         )
         grouping.check_bounds(matrix.rows)
         codes = (
-            expect(arrays, "codes", np.uint8, (blocks, block_bytes(options.bits, matrix.dim))),
+            expect(arrays, "codes", np.uint8, (blocks, coding.stride(matrix.dim))),
             expect(arrays, "add", np.float32, (blocks * BLOCK,)),
             expect(arrays, "scale", np.float32, (blocks * BLOCK,)),
             expect(arrays, "spreads", np.float32, (lists,)),
         )
         fit, trained = Fit.read(parameters.get("fit")), Fit.read(parameters.get("trained"))
-        measured = probing.read(parameters.get("probing"), USUAL[options.bits])
-        signs = stored_signs(arrays, matrix.dim)
-        return cls(matrix, options, grouping, signs, codes, fit, trained, measured, parameters.get("retrained"))
+        measured = probing.read(parameters.get("probing"), coding.usual)
+        return cls(matrix, options, grouping, coding, codes, fit, trained, measured, parameters.get("retrained"))
 
     def check(self) -> None:
         """Every code is valid; the factors must be numbers, or good rows would be lost."""
         self.grouping.check(self.matrix.rows)
-        for name, values in zip(("add", "scale", "spreads", "signs"), (*self.codes[1:], self.signs), strict=True):
+        names = ("add", "scale", "spreads")
+        for name, values in (*zip(names, self.codes[1:], strict=True), *self.coding.arrays().items()):
             if not np.isfinite(values).all():
                 raise ValueError(f"array {name!r} holds a value that is not a number")

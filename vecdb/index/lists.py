@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from vecdb.index.base import NO_NORMS, expect, frozen, kernel_inputs
+from vecdb.index.base import NO_NORMS, frozen
+from vecdb.index.probing import Probing
+from vecdb.index.team import Team
 from vecdb.kernels.blocks import BLOCK
-from vecdb.kernels.list_codes import code_losses, encode_lists
+from vecdb.kernels.list_codes import encode_lists
 from vecdb.kernels.quantize import block_bytes
-from vecdb.kernels.rotation import ROUNDS, draw_signs, rotate_rows
+from vecdb.kernels.rotation import rotate_rows
 from vecdb.types import F32, I32, U8, AnyArray, Matrix, Metric, Progress
 
 CHUNK_VALUES = 4 << 20  # vector values coded between two calls of progress
@@ -124,63 +125,85 @@ class Centres:
         self.codes, self.add, self.scale, self.turned = (frozen(array) for array in (codes, add, scale, turned))
 
 
-def encode(
-    matrix: Matrix, grouping: Grouping, signs: F32, bits: int, threads: int, progress: Progress | None
-) -> tuple[U8, F32, F32, F32]:
-    """(codes, add, scale) of every slot, and the spread of every list."""
-    codes = np.zeros((grouping.blocks, block_bytes(bits, matrix.dim)), np.uint8)
+Codes = tuple[U8, F32, F32, F32]  # codes (blocks, stride), add and scale (slots,), spreads (lists,)
+Write = Callable[[int, int, Codes], None]  # the codes of lists first..last-1
+
+
+class ListCodes(Protocol):
+    """How the rows of lists are coded; what differs between the kinds."""
+
+    @classmethod
+    def learn(
+        cls,
+        matrix: Matrix,
+        centroids: F32,
+        assigned: I32,
+        options: Any,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> Self:
+        """For rows in the lists `assigned` int32 (rows,)."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of the quantiser, as it is stored."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows that there were when it was learned; 0 if that does not matter."""
+        ...
+
+    @property
+    def dim_bits(self) -> int:
+        """Bits that a scan reads a dimension."""
+        ...
+
+    @property
+    def usual(self) -> Probing:
+        """Where nothing was measured: on the safe side."""
+        ...
+
+    def serves(self, rows: int) -> bool:
+        """Whether it need not be learned again for so many rows."""
+        ...
+
+    def encode(self, matrix: Matrix, grouping: Grouping, threads: int, progress: Progress | None) -> Codes:
+        """The codes of every slot."""
+        ...
+
+    def stride(self, dim: int) -> int:
+        """Bytes of a block."""
+        ...
+
+    def inputs(self) -> tuple[int, AnyArray, AnyArray, AnyArray, AnyArray]:
+        """(code, signs, turn, bounds, books) as search_lists takes them."""
+        ...
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """What must be stored of it."""
+        ...
+
+    @classmethod
+    def read(cls, options: Any, arrays: Mapping[str, AnyArray], dim: int, rows: int) -> Self:
+        """What was stored; ValueError says what does not fit."""
+        ...
+
+
+def write_codes(
+    matrix: Matrix, grouping: Grouping, stride: int, write: Write, threads: int, progress: Progress | None
+) -> Codes:
+    """The codes of every slot, in blocks of `stride` bytes."""
     add, scale = np.zeros(len(grouping.slots), np.float32), np.zeros(len(grouping.slots), np.float32)
-    spreads, turned = np.zeros(grouping.count, np.float32), np.array(grouping.centroids)
-    rotate_rows(turned, frozen(signs))
+    codes = np.zeros((grouping.blocks, stride), np.uint8), add, scale, np.zeros(grouping.count, np.float32)
 
-    def write(part: tuple[int, int]) -> int:
-        encode_lists(
-            bits, *kernel_inputs(matrix), grouping.centroids, frozen(turned), frozen(signs), grouping.starts,
-            grouping.sizes, grouping.slots, *part, codes, add, scale, spreads,
-        )  # fmt: skip
-        return int(grouping.sizes[part[0] : part[1]].sum())
+    def work(first: int, last: int) -> int:
+        write(first, last, codes)
+        return int(grouping.sizes[first:last].sum())
 
-    pool, done = ThreadPoolExecutor(max(1, threads), thread_name_prefix="vecdb-build"), 0
-    try:
-        for rows in pool.map(write, grouping.parts(matrix.dim)):
-            done += rows
-            if progress is not None:
-                progress(done, matrix.rows)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return codes, add, scale, spreads
-
-
-def no_signs(dim: int) -> F32:
-    """The rotation that changes nothing."""
-    return np.empty((0, dim), np.float32)
-
-
-def choose_signs(part: Matrix, grouping: Grouping, bits: int) -> F32:
-    """A rotation if it brings the codes of a sample of rows clearly nearer to them, else none.
-
-    part      the sample, whose rows `grouping` holds
-    """
-    plain = no_signs(part.dim)
-    if not part.rows:
-        return plain
-    turned = draw_signs(part.dim, SIGNS_SEED)
-    losses = [_loss(part, grouping, signs, bits) for signs in (plain, turned)]
-    return turned if losses[1] < WORTH * losses[0] else plain
-
-
-SIGNS_SEED = 0
-WORTH = 0.9  # a rotation costs a query some microseconds: the codes have to lose at least a tenth less with it
-
-
-def _loss(part: Matrix, grouping: Grouping, signs: F32, bits: int) -> float:
-    """The mean share of a residual that its code does not hold."""
-    losses = np.zeros(len(grouping.slots), np.float32)
-    code_losses(bits, *kernel_inputs(part), grouping.centroids, frozen(signs), grouping.starts, grouping.sizes,
-                grouping.slots, losses)  # fmt: skip
-    return float(losses[grouping.filled()].mean(dtype=np.float64))
-
-
-def stored_signs(arrays: Mapping[str, AnyArray], dim: int) -> AnyArray:
-    """The rotation of a stored index; none is stored as no rows."""
-    return expect(arrays, "signs", np.float32, (ROUNDS, dim)) if "signs" in arrays else frozen(no_signs(dim))
+    with Team(threads, progress, matrix.rows) as team:
+        team.share(work, grouping.parts(matrix.dim))
+    return codes

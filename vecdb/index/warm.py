@@ -10,30 +10,31 @@ import numpy as np
 from vecdb.index.base import Index, load_kind
 from vecdb.index.growing import FIRST_ROWS, GrowingFlat
 from vecdb.kernels import bitset
-from vecdb.options import HNSW, Flat, parse_dtype
+from vecdb.options import HNSW, IVF, IVFPQ, Flat, parse_dtype
 from vecdb.types import F32, I32, U64, Matrix, Metric, Progress, Vectors
 
 ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large collections
-STEPS = 4
 
 
-def warm_up(progress: Progress | None = None, *, dtype: str = "float32") -> Path | None:
+def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: bool = False) -> Path | None:
     """Make every kernel ready for vectors of one dtype; what reads vectors is compiled for each of the two apart.
 
     progress  gets (steps done, steps); it may raise to stop
     dtype     of the stored vectors, "float32" or "float16"
+    lists     whether IVF and IVFPQ are made ready too, which else compile when the first of them is built
 
     Returns the directory that keeps the compiled kernels; None when they are kept in memory only.
     """
     matrix = _tiny_matrix(parse_dtype(dtype))
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
-    for step, run in enumerate((_flat, _growing, _graph, _carried_graph)):
+    runs = (_flat, _growing, _graph, _carried_graph, *((_lists,) if lists else ()))
+    for step, run in enumerate(runs):
         if progress is not None:
-            progress(step, STEPS)
+            progress(step, len(runs))
         run(matrix, allow, rows)
     if progress is not None:
-        progress(STEPS, STEPS)
+        progress(len(runs), len(runs))
     # Loaded by now, and by name: importing this module must not bring the compiler.
     cache: Path | None = sys.modules["vecdb.kernels.jit"].CACHE
     return cache
@@ -81,3 +82,11 @@ def _carried_graph(matrix: Matrix, allow: U64, rows: I32) -> None:
     new_rows = np.arange(-1, 200, dtype=np.int32)
     new_rows[:40] = -1
     load_kind("hnsw").build(fewer, HNSW(ef_construction=16)).carried(matrix, new_rows)
+
+
+def _lists(matrix: Matrix, allow: U64, rows: I32) -> None:
+    """Clustering by levels and, of few dimensions, by values; codes of levels and of products."""
+    for options in (IVF(nlist=4), IVFPQ(nlist=4, rotation=True)):
+        _search(load_kind(options.kind).build(matrix, options), matrix, allow, rows)
+    vectors: Vectors = matrix.vectors[:300, :8].copy()
+    load_kind("ivf").build(Matrix(vectors, None, Metric.L2), IVF(nlist=4))

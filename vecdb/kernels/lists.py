@@ -12,6 +12,8 @@ from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
 from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.list_pool import LANES, NO_KEY, SORTED_MAX, decide, in_order
+from vecdb.kernels.lookups import look_block
+from vecdb.kernels.product import PRODUCT, fill_tables, turn_into
 from vecdb.kernels.quantize import quantise
 from vecdb.kernels.rotation import rotate
 from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
@@ -83,7 +85,7 @@ def rank_lists(
 
 @inlined
 def scan_list(
-    bits: int,
+    code: int,
     codes: AnyArray,
     add: AnyArray,
     scale: AnyArray,
@@ -123,7 +125,10 @@ def scan_list(
             continue
         if allow.shape[0] > 0:
             passed += count_bits(mask)
-        dot_block(bits, codes, block * stride, query, stride // 128, dots)
+        if code < PRODUCT:
+            dot_block(code, codes, block * stride, query, stride // 128, dots)
+        else:
+            look_block(code - PRODUCT, codes, block * stride, query, stride // 128, dots)
         below = score_block(dots, add, scale, np.intp(block * BLOCK), offset, unit, base, threshold, estimates)
         if worst != NO_KEY:  # while the pool has never been full every slot is taken, overflowed estimates too
             mask &= below
@@ -157,35 +162,17 @@ def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32
 
 @kernel
 def search_lists(
-    metric: int,
-    vectors: AnyArray,
-    bits: int,
-    codes: AnyArray,
-    add: AnyArray,
-    scale: AnyArray,
-    slots: AnyArray,
-    starts: AnyArray,
-    sizes: AnyArray,
-    centroids: AnyArray,
-    centre_codes: AnyArray,
-    centre_add: AnyArray,
-    centre_scale: AnyArray,
-    signs: AnyArray,
-    allow: AnyArray,
-    queries: AnyArray,
-    k: int,
-    nprobe: int,
-    patience: int,
-    wanted: int,
-    pool: int,
-    slack: np.float32,
-    out_rows: AnyArray,
-    out_distances: AnyArray,
-    counters: AnyArray,
-) -> None:
+    metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
+    starts: AnyArray, sizes: AnyArray, centroids: AnyArray, centre_codes: AnyArray, centre_add: AnyArray,
+    centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray, allow: AnyArray,
+    queries: AnyArray, k: int, nprobe: int, patience: int, wanted: int, pool: int, slack: np.float32,
+    out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
+) -> None:  # fmt: skip
     """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
 
     vectors       float32 (n, dim), or the bits of float16 as uint16; lists as in `encode_lists`
+    code          bits of RaBitQ levels, or PRODUCT and those of product codes, which turn, bounds and books belong to:
+                  see kernels.product
     centre_*      the centroids, rotated, as one list of 8 bits
     allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
     patience      lists without a new one of the k best estimates after which a query ends; pools of SORTED_MAX only
@@ -199,6 +186,8 @@ def search_lists(
     best = np.empty((k + LANES - 1) // LANES * LANES, np.int64)
     question, turned = np.empty(dim, np.float32), np.empty(dim, np.float32)
     asked = np.zeros((dim + 31) // 32 * 32, np.int8)  # whole groups, whatever the bits
+    values = np.empty((max(0, bounds.shape[0] - 1), books.shape[1]), np.float32)
+    tables = np.zeros(codes.shape[1] // BLOCK * (64 if code == PRODUCT + 4 else 256) if code >= PRODUCT else 0, np.int8)
     near = np.empty(centre_codes.shape[0] * BLOCK, np.int64)
     dots, estimates = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     for i in range(queries.shape[0]):
@@ -207,8 +196,13 @@ def search_lists(
             turned[j] = question[j]
         rotate(turned, signs)
         unit, total = quantise(turned, dim, asked)
-        offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
+        offset = np.float32(-0.5) * np.float32((1 << code) - 1) * np.float32(total)
+        scanned_by = asked
         rank_lists(centre_codes, centre_add, centre_scale, count, asked, unit, total, nprobe, near, dots, estimates)
+        if code >= PRODUCT:
+            turn_into(question, turn, turned)
+            scanned_by = tables
+            unit, offset = fill_tables(code - PRODUCT, turned, bounds, books, values, tables)
         for j in range(keys.shape[0]):
             keys[j] = NO_KEY
         for j in range(best.shape[0]):
@@ -227,8 +221,8 @@ def search_lists(
             prefetch_row(centroids, np.intp(following), np.intp(4 * dim // 64))
             before = keys[k - 1]
             held, worst, found = scan_list(
-                bits, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow, asked,
-                unit, offset, base, keys, held, worst, pool, dots, estimates,
+                code, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow,
+                scanned_by, unit, offset, base, keys, held, worst, pool, dots, estimates,
             )  # fmt: skip
             passed += found
             scanned += sizes[at]

@@ -60,11 +60,60 @@ def plain_look_8(codes: AnyArray, byte_offset: int, tables: AnyArray, groups: in
     """out[:32] int32 = the sum of tables[256 * s + code], as unsigned bytes, over the sub-quantisers."""
     stride = codes.shape[1]
     block, start = byte_offset // stride, byte_offset % stride
-    for lane in range(ROWS):
-        out[lane] = 0
-    for at in range(groups * GROUP // ROWS):
-        for lane in range(ROWS):
-            out[lane] += np.int32(tables[256 * at + int(codes[block, start + at * ROWS + lane])]) & np.int32(255)
+    for lane in range(0, ROWS, 4):
+        sums = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+        for at in range(groups * GROUP // ROWS):
+            here, table = start + at * ROWS + lane, 256 * at
+            sums = (
+                sums[0] + (np.int32(tables[table + int(codes[block, here])]) & np.int32(255)),
+                sums[1] + (np.int32(tables[table + int(codes[block, here + 1])]) & np.int32(255)),
+                sums[2] + (np.int32(tables[table + int(codes[block, here + 2])]) & np.int32(255)),
+                sums[3] + (np.int32(tables[table + int(codes[block, here + 3])]) & np.int32(255)),
+            )
+        out[lane], out[lane + 1], out[lane + 2], out[lane + 3] = sums
+
+
+def _choose(builder: Any, entries: list[Any], bits: list[Any]) -> Any:
+    """entries[index] of each lane, by the bits of the index, the lowest first: half of the choices at every bit."""
+    for bit in bits:
+        pairs = zip(entries[::2], entries[1::2], strict=True)
+        entries = [builder.select(bit, second, first) for first, second in pairs]
+    return entries[0]
+
+
+@emit.with_twin(plain_look_4)
+def generic_look_4(typing_context: Any, codes: Any, byte_offset: Any, tables: Any, groups: Any, out: Any) -> Any:
+    """The same as plain_look_4 for any processor with vector registers: 15 choices for each table of a pair."""
+    rows, words = ir.VectorType(I8, ROWS), ir.VectorType(I16, ROWS)
+
+    def look(builder: Any, table: Any, index: Any) -> Any:
+        entries = [
+            emit.splat(builder, emit.load(builder, emit.forward(builder, table, at), I8), rows) for at in range(16)
+        ]
+        tests = (builder.and_(index, emit.constant(rows, 1 << bit)) for bit in range(4))
+        bits = [builder.icmp_unsigned("!=", test, emit.constant(rows, 0)) for test in tests]
+        return _choose(builder, entries, bits)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = emit.address(context, builder, signature.args[0], args[0], args[1])
+        table = emit.address(context, builder, signature.args[2], args[2])
+        result = emit.address(context, builder, signature.args[4], args[4])
+        total = cgutils.alloca_once_value(builder, emit.constant(words, 0))
+        each = REGISTER // 32  # pairs whose tables stand together
+        with cgutils.for_range(builder, builder.mul(args[3], I64(GROUP // ROWS // each))) as loop:
+            for pair in range(each):
+                at = builder.add(builder.mul(loop.index, I64(each)), I64(pair))
+                value = emit.load(builder, emit.forward(builder, code, builder.mul(at, I64(ROWS))), rows)
+                entry = emit.forward(builder, table, builder.mul(loop.index, I64(2 * REGISTER)))
+                first = look(builder, emit.forward(builder, entry, 32 * pair), value)
+                high = builder.lshr(value, emit.constant(rows, 4))
+                second = look(builder, emit.forward(builder, entry, REGISTER + 32 * pair), high)
+                found = builder.zext(builder.add(first, second), words)
+                builder.store(builder.add(builder.load(total), found), total)
+        emit.store(builder, builder.zext(builder.load(total), ir.VectorType(I32, ROWS)), result)
+        return context.get_dummy_value()
+
+    return types.void(codes, types.intp, tables, types.intp, out), codegen
 
 
 def _make_look_4(width: int) -> Any:
@@ -149,7 +198,7 @@ def _make_look_8() -> Any:
     return emit.with_twin(plain_look_8)(generate)
 
 
-look_4: Any = _make_look_4(REGISTER) if HAS_AVX2 else plain_look_4
+look_4: Any = _make_look_4(REGISTER) if HAS_AVX2 else generic_look_4
 look_8: Any = _make_look_8() if HAS_VBMI else plain_look_8
 
 

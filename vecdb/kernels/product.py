@@ -23,6 +23,7 @@ from vecdb.kernels.quantize import residual
 from vecdb.types import AnyArray
 
 FAR = np.float32(np.inf)
+PRODUCT = 16  # added to the bits of product codes, where other codes are known by their bits alone
 NO_WORD = 1 << 20  # beyond all words
 
 
@@ -177,9 +178,9 @@ def pack_codes(bits: int, codes: AnyArray, m: int, blocks: AnyArray, slot: Integ
 def encode_product(
     bits: int, metric: int, vectors: AnyArray, inverse_norms: AnyArray, centroids: AnyArray, turned: AnyArray,
     turn: AnyArray, bounds: AnyArray, books: AnyArray, starts: AnyArray, sizes: AnyArray, slots: AnyArray, first: int,
-    last: int, blocks: AnyArray, add: AnyArray, scale: AnyArray,
+    last: int, blocks: AnyArray, add: AnyArray, scale: AnyArray, spreads: AnyArray,
 ) -> None:  # fmt: skip
-    """Write codes and factors of the rows of lists first..last-1; the arrays of lists are those of `encode_lists`.
+    """Write codes and factors of the rows of lists first..last-1, and how wide each is; arrays as in `encode_lists`.
 
     turned   float32 (nlist, dim), the rotated centroids;  turn as in `turn_into`
     blocks   uint8 (blocks, product_bytes), zeros before
@@ -188,7 +189,7 @@ def encode_product(
     rest, moved = np.empty(dim, np.float32), np.empty(dim, np.float32)
     codes, distance = np.empty(m, np.uint8), np.empty(1, np.float32)
     for at in range(first, last):
-        begin = starts[at] * ROWS
+        begin, spread = starts[at] * ROWS, 0.0
         for slot in range(begin, begin + sizes[at]):
             row = slots[slot]
             norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
@@ -203,6 +204,8 @@ def encode_product(
             if metric == COSINE and inverse_norms[row] == np.float32(0.0):
                 add[slot] += np.float32(1.0)  # a zero vector is as far from everything as an orthogonal one
             pack_codes(bits, codes, m, blocks, slot)
+            spread += np.float64(norm)
+        spreads[at] = np.float32(spread / max(1, sizes[at]))
 
 
 @kernel
