@@ -93,6 +93,14 @@ def test_a_sound_database_has_no_findings_and_is_not_touched(db: Path, deep: boo
     assert len({total for _, total in told}) <= 2
 
 
+def test_a_snapshot_that_is_a_directory_is_verified_too(db: Path, tmp_path: Path) -> None:
+    with vecdb.open(db, maintenance="manual") as writer:
+        writer.snapshot(tmp_path / "snapshot")
+    report = vecdb.verify(tmp_path / "snapshot", deep=True)
+    assert report.ok, str(report)
+    assert report.records + report.batches > 1450
+
+
 def test_progress_may_stop_it(db: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
