@@ -10,7 +10,7 @@ KILLS ?= 200
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw golden bench-filters clean
+.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw bench-ivf golden bench-filters clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ golden: $(VENV)/develop ## Write the golden databases of a format that is not re
 bench-filters: $(VENV)/package ## Measure filtered search, every arm (DATA=path, PEERS=zvec,qdrant-edge, ARGS="--sweep 200")
 	@test -n "$(DATA)" || { echo "make bench-filters DATA=path/to/data [PEERS=zvec,qdrant-edge] [ARGS=...]" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.filters $(DATA) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+bench-ivf: $(VENV)/package ## Measure inverted lists beside FAISS (DATA=path, ARGS="--photos FILE --wide DIR")
+	@test -n "$(DATA)" || { echo "make bench-ivf DATA=path/to/data [ARGS=...]" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.ivf $(DATA) $(ARGS)
 
 clean: ## Remove the environments, caches and build products
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -34,6 +34,7 @@ class Curve:
 
     batch    seconds[round][point], all queries in one call
     single   the same for calls of one query each; NaN at points that no target needs
+    wanted   the recalls that are looked at
     """
 
     engine: GraphEngine
@@ -42,6 +43,7 @@ class Curve:
     recalls: list[float] = field(default_factory=list)
     batch: list[list[float]] = field(default_factory=list)
     single: list[list[float]] = field(default_factory=list)
+    wanted: tuple[float, ...] = ()
 
     def at(self, wanted: float, mode: str = "batch") -> tuple[list[float], bool] | None:
         """Seconds a query at a recall, one of each round, and whether even the first point is above it."""
@@ -84,9 +86,12 @@ def efforts(k: int, rows: int) -> list[int]:
 
 
 def explore(engine: GraphEngine, data: VectorSet, queries: Any, k: int, nearest: F64) -> Curve:
-    """The efforts of a curve and their recalls; this also warms the engine up."""
+    """The efforts of a curve and their recalls; this also warms the engine up.
+
+    The grid is that of the engine where it has one, `efforts(k, rows)`, for not every effort is an ef.
+    """
     curve = Curve(engine, k)
-    for ef in efforts(k, len(data.vectors)):
+    for ef in getattr(engine, "efforts", efforts)(k, len(data.vectors)):
         curve.efs.append(ef)
         curve.recalls.append(recall(data, engine.search(queries, k, ef), nearest))
         if ends(curve.recalls):
@@ -103,12 +108,34 @@ def targets(k: int) -> tuple[float, ...]:
     return TARGETS.get(k, TARGETS[10])
 
 
+def wanted_of(curve: Curve) -> tuple[float, ...]:
+    return curve.wanted or targets(curve.k)
+
+
+def limits(curves: Sequence[Curve], wanted: Sequence[float]) -> tuple[float, ...]:
+    """`wanted`, and before them what the curves find at most that reach none of them, rounded down."""
+    most = {math.floor(max(curve.recalls) * 1e4) / 1e4 for curve in curves if max(curve.recalls) < min(wanted)}
+    return (*sorted(most), *wanted)
+
+
 def measure(
-    engines: list[GraphEngine], data: VectorSet, k: int, nearest: F64, rounds: int, single: bool
+    engines: list[GraphEngine],
+    data: VectorSet,
+    k: int,
+    nearest: F64,
+    rounds: int,
+    single: bool,
+    wanted: Sequence[float] = (),
 ) -> list[Curve]:
-    """One curve an engine, in their order."""
+    """One curve an engine, in their order.
+
+    wanted   recalls to look at, together with those where curves end that reach none of them; none: TARGETS
+    """
     queries = {engine.name: engine.ready(data.queries) for engine in engines}
     curves = [explore(engine, data, queries[engine.name], k, nearest) for engine in engines]
+    looked_at = limits(curves, wanted) if wanted else targets(k)
+    for curve in curves:
+        curve.wanted = looked_at
     needed = [singles(curve) if single else set() for curve in curves]
     for curve in curves:
         curve.batch, curve.single = ([[math.nan] * len(curve.efs) for _ in range(rounds)] for _ in range(2))
@@ -126,8 +153,8 @@ def measure(
 
 
 def singles(curve: Curve) -> set[int]:
-    """The points that the targets of this k lie between."""
-    return {point for wanted in targets(curve.k) for point in bracket(curve.recalls, wanted) or ()}
+    """The points that the targets lie between."""
+    return {point for wanted in wanted_of(curve) for point in bracket(curve.recalls, wanted) or ()}
 
 
 def batch_seconds(engine: GraphEngine, queries: Any, k: int, ef: int) -> float:
@@ -149,7 +176,7 @@ def single_seconds(engine: GraphEngine, queries: Any, k: int, ef: int) -> float:
 def figures(curve: Curve) -> dict[str, Any]:
     """What is kept of a curve: points, and queries a second at the targets."""
     reached = {}
-    for wanted in targets(curve.k):
+    for wanted in wanted_of(curve):
         for mode in ("batch", "single"):
             found = curve.at(wanted, mode)
             if found is not None and not math.isnan(found[0][0]):
@@ -165,10 +192,11 @@ def figures(curve: Curve) -> dict[str, Any]:
 def compare(curves: list[Curve]) -> dict[str, dict[str, Any]]:
     """For the first curve, ours: its ratio to every other at each target, and which of the others is the best."""
     ours, result = curves[0], {}
-    for wanted in targets(ours.k):
+    others = [curve for curve in curves[1:] if curve is not ours]
+    for wanted in wanted_of(ours):
         for mode in ("batch", "single"):
             mine = ours.at(wanted, mode)
-            theirs = {curve.engine.name: found for curve in curves[1:] if (found := curve.at(wanted, mode)) is not None}
+            theirs = {curve.engine.name: found for curve in others if (found := curve.at(wanted, mode)) is not None}
             if mine is None or not theirs or math.isnan(mine[0][0]):
                 continue
             best = min(theirs, key=lambda name: float(np.median(theirs[name][0])))
