@@ -75,6 +75,7 @@ class Matrix:
 
 
 ROWS_DENSITY = 16  # below rows / 16 a set is kept as rows, above as bits
+SORT_DENSITY = 64  # above rows / 64, marking all rows is faster than sorting the rows of a set
 
 
 @dataclass(frozen=True, slots=True)

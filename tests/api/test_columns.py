@@ -69,6 +69,13 @@ def test_scroll_in_order_of_a_field(filled: vecdb.Collection) -> None:
     assert [r.id for r in filled.scroll(order_by="n", batch_size=2)] == [1, 2, 0, 3, 4]
     assert [r.id for r in filled.scroll(order_by="-n")] == [0, 2, 1, 3, 4]
     assert [r.id for r in filled.scroll({"n": {"$gt": 1}}, order_by="author.name")] == [0, 2]
+    assert filled.get([2, 0, 2, 4, 1], order_by="n").ids.tolist() == [1, 2, 2, 0, 4]
+    assert filled.get([2, 0, 2, 4, 1], order_by="-author.name", limit=3).ids.tolist() == [1, 0, 2]
+    assert [filled.get(order_by="n", limit=k, offset=1).ids.tolist() for k in (1, 3, 9)] == [
+        [2],
+        [2, 0, 3],
+        [2, 0, 3, 4],
+    ]
     for wrong in ("", "-", 5):
         with pytest.raises(vecdb.InvalidInput, match="order_by must be a payload path"):
             filled.scroll(order_by=wrong)  # type: ignore[arg-type]

@@ -32,6 +32,9 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"n": {"$exists": False}}, lambda p: "n" not in p),
     ({"day": {"$is_null": True}}, lambda p: "day" in p and p["day"] is None),
     ({}, lambda p: True),
+    ({"tag": {"$contains": "x"}, "deep": {"$is_empty": True}}, lambda p: "x" in p.get("tag", "") and "deep" not in p),
+    ({"tag": {"$size": {"$gte": 1}}}, lambda p: isinstance(p.get("tag"), list) and bool(p["tag"])),
+    ({"tag": {"$regex": "^[yz]"}}, lambda p: not {"y", "z"}.isdisjoint(p.get("tag", ""))),
 ]
 
 PARTS = ("vectors", "payloads", "both")  # of an update
@@ -111,6 +114,15 @@ class CollectionMachine(RuleBasedStateMachine):
                 payload = {k: v for k, v in {**payload, **patches[i]}.items() if v is not vecdb.REMOVE}
             self.book.write([keys[i]], [vector], [payload])
 
+    @rule(chosen=filters, number=st.integers(0, 3), gone=st.sampled_from(["tag", "never"]))
+    def update_where(self, chosen: int, number: int, gone: str) -> None:
+        where, predicate = FILTERS[chosen]
+        matching = self.book.matching(predicate)
+        assert self.docs.update(where=where, payloads={"n": number, gone: vecdb.REMOVE}) == len(matching)
+        for key in matching:
+            vector, payload = self.book.records[key]
+            self.book.write([key], [vector], [{k: v for k, v in {**payload, "n": number}.items() if k != gone}])
+
     @rule(keys=st.lists(ids, max_size=4))
     def delete(self, keys: list[Any]) -> None:
         known = {key for key in keys if key in self.book.records}
@@ -143,6 +155,17 @@ class CollectionMachine(RuleBasedStateMachine):
         assert self.docs.get(where=where, limit=2, offset=1).to_list() == [
             {"id": id, "payload": self.book.records[id][1], "vector": None} for id in matching[1:3]
         ]
+
+    @rule(chosen=filters, downwards=st.booleans(), limit=st.integers(0, 5))
+    def order(self, chosen: int, downwards: bool, limit: int) -> None:
+        where, predicate = FILTERS[chosen]
+        numbers = {id: self.book.records[id][1].get("n") for id in self.book.matching(predicate)}
+        known = [id for id, number in numbers.items() if number is not None]
+        known.sort(key=lambda id: -numbers[id] if downwards else numbers[id])
+        wanted = known + [id for id, number in numbers.items() if number is None]
+        path = "-n" if downwards else "n"
+        assert [record.id for record in self.docs.get(where=where, order_by=path, limit=limit)] == wanted[:limit]
+        assert [record.id for record in self.docs.scroll(where, order_by=path)] == wanted
 
     @rule(keys=st.lists(ids, max_size=5, unique_by=lambda key: (type(key), key)))
     def get(self, keys: list[Any]) -> None:

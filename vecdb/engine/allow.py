@@ -114,7 +114,7 @@ def estimated(cache: FilterCache, segment: Segment, node: Node | None) -> Estima
 
     The conditions of a path whose lists hold several of the values asked for have bounds only.
     """
-    if node is None:
+    if node is None or segment.live == 0:
         return Estimate(segment.live, segment.live)
     entry = cache.get(segment, node)
     if entry is not None and entry.deleted is segment.deleted:

@@ -12,7 +12,7 @@ from vecdb.engine.view import Segment, View
 from vecdb.filter.expression import Node
 from vecdb.kernels import bitset
 from vecdb.results import Record, Records
-from vecdb.storage.columns import MISSING, joined
+from vecdb.storage.columns import MISSING, Order, joined
 from vecdb.types import I32, ColumnInfo, Present, RowSet, Scalar
 
 TYPE_ORDER = ("number", "int", "float", "timestamp", "string", "bool", "bytes")
@@ -44,11 +44,10 @@ def rows_of_keys(view: View, keys: Sequence[bytes]) -> tuple[I32, I32]:
 
 def ordered(view: View, at: I32, rows: I32, path: str, descending: bool, end: int | None = None) -> tuple[I32, I32]:
     """By the value at `path`, ties by sequence; records without it come last either way. At least the first `end`."""
-    numbers = np.unique(at).tolist()
+    numbers = np.flatnonzero(np.bincount(at)).tolist()
     chosen = [np.flatnonzero(at == number) for number in numbers]
     orders = [
-        view.segments[number].columns().order(path, rows[places])
-        for number, places in zip(numbers, chosen, strict=True)
+        _order_of(view.segments[number], path, rows[places]) for number, places in zip(numbers, chosen, strict=True)
     ]
     codes = np.full(len(rows), MISSING, np.int64)
     for places, found in zip(chosen, joined(orders) if orders else [], strict=True):
@@ -60,6 +59,15 @@ def ordered(view: View, at: I32, rows: I32, path: str, descending: bool, end: in
         present, keys = present[nearest], keys[nearest]
     order = np.concatenate([present[np.argsort(keys, kind="stable")], np.flatnonzero(codes == MISSING)])
     return at[order], rows[order]
+
+
+def _order_of(segment: Segment, path: str, rows: I32) -> Order:
+    """The places of `rows`, which may repeat: ids may be asked for twice."""
+    if bool((rows[1:] > rows[:-1]).all()):
+        return segment.columns().order(path, rows)
+    unique, inverse = np.unique(rows, return_inverse=True)
+    order = segment.columns().order(path, unique)
+    return Order(order.codes[inverse], order.keys)
 
 
 def records(view: View, field: int | None, at: I32, rows: I32, payloads: bool, vectors: bool) -> Records:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from vecdb.filter.expression import And, Leaf, Node, Not, Or
 from vecdb.kernels import bitset
-from vecdb.types import I32, ROWS_DENSITY, CountSource, Estimate, FieldSource, RowSet
+from vecdb.types import I32, ROWS_DENSITY, SORT_DENSITY, CountSource, Estimate, FieldSource, RowSet
 
 
 def evaluate(node: Node, source: FieldSource) -> RowSet:
@@ -89,12 +89,18 @@ def _any_of(node: Or, source: FieldSource) -> RowSet:
         if found.count == total:
             return found
         sets.append(found)
-    sparse = [found.rows for found in sets if found.rows is not None]
+    sparse = [found.rows for found in sets if found.rows is not None and found.count]
     dense = [found.bits for found in sets if found.bits is not None]
-    rows = np.concatenate([np.empty(0, np.int32), *sparse]) if len(sparse) != 1 else sparse[0]
-    if not dense and len(rows) <= total // ROWS_DENSITY:
-        return bitset.set_of_rows(rows if len(sparse) == 1 else np.unique(rows))
-    bits = bitset.from_rows(rows, total)
+    if not dense and len(sparse) < 2:
+        return bitset.set_of_rows(sparse[0] if sparse else np.empty(0, np.int32))
+    if not dense and sum(map(len, sparse)) * SORT_DENSITY <= total:
+        return bitset.set_of_rows(np.unique(np.concatenate(sparse)))
+    mask = np.zeros(total, np.bool_)
+    for rows in sparse:
+        mask[rows.astype(np.intp)] = True  # NumPy's own conversion of int32 indexes is twice as slow
+    if not dense and np.count_nonzero(mask) * ROWS_DENSITY <= total:
+        return bitset.set_of_rows(np.flatnonzero(mask).astype(np.int32))
+    bits = bitset.from_mask(mask)
     for other in dense:
         bits |= other
     return bitset.set_of_bits(bits)

@@ -14,6 +14,7 @@ from vecdb.kernels import bitset
 from vecdb.types import (
     I32,
     ROWS_DENSITY,
+    SORT_DENSITY,
     U64,
     AnyArray,
     Equal,
@@ -27,8 +28,6 @@ from vecdb.types import (
     Sized,
     Within,
 )
-
-SORT_DENSITY = 64  # above rows / 64, marking all rows is faster than sorting the rows that match
 
 
 @dataclass(frozen=True, slots=True)

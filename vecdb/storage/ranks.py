@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vecdb.types import I32, I64, AnyArray
 
+FEW_SPANS = 6  # up to which comparing the ranks with each is faster than looking them up in a table
+
 
 @dataclass(frozen=True, slots=True)
 class Spans:
@@ -61,12 +63,13 @@ class Ranks:
         filled = spans.highs > spans.lows
         lows = np.searchsorted(self.starts, spans.lows[filled])
         highs = np.searchsorted(self.starts, spans.highs[filled])
-        if len(lows) == 0:
-            return np.zeros(len(ranks), np.bool_)
-        if len(lows) == 1:
+        if len(lows) <= FEW_SPANS:
+            mask = np.zeros(len(ranks), np.bool_)
             kind = ranks.dtype.type
-            # Unsigned, so that a rank below the first is a large number.
-            return np.asarray(ranks - kind(lows[0]) < kind(highs[0] - lows[0]))
+            for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+                # Unsigned, so that a rank below the first is a large number.
+                mask |= ranks - kind(low) < kind(high - low)
+            return mask
         steps = np.zeros(self.distinct + 2, np.int8)
         steps[lows] += 1
         steps[highs] -= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,12 @@ class SealedColumn:
             return words if stored == "bytes" else [word.decode() for word in words]
         found = self.numeric[stored][0][self.starts(stored)[ranks]].tolist()
         return [bool(value) for value in found] if stored == "bool" else found
+
+    def values_at(self, stored: str, positions: Sequence[int]) -> list[Any]:
+        """The values of postings, by position."""
+        if stored in self.text:
+            return self.values(stored, np.searchsorted(self.starts(stored), positions, "right") - 1)
+        return list(self.numeric[stored][0][list(positions)].tolist())
 
     def ranks(self, stored: str) -> Ranks:
         """The rank of each row's value; only for a path without lists. Made on first use and kept."""

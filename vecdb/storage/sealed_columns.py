@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecdb.kernels import bitset
-from vecdb.storage.column_order import MISSING, Keys, Order
-from vecdb.storage.column_reader import SORT_DENSITY, Piece, Text
+from vecdb.storage.column_order import Order
+from vecdb.storage.column_reader import Piece, Text
 from vecdb.storage.column_spans import spans_of, spans_of_sizes
 from vecdb.storage.column_summary import ColumnSummaries
-from vecdb.storage.column_values import DTYPES, KIND_OF, NUMERIC, RANKS, SIZE, STORED, decode
-from vecdb.storage.ranks import Ranks, Spans
+from vecdb.storage.column_values import DTYPES, SIZE, STORED
+from vecdb.storage.ranks import Spans
 from vecdb.storage.sealed_column import NO_ROWS, SealedColumn
+from vecdb.storage.sealed_summary import distinct_of, extremes_of, order_of
 from vecdb.types import (
     I32,
     I64,
     ROWS_DENSITY,
+    SORT_DENSITY,
     U8,
     U64,
     AnyArray,
@@ -36,6 +38,9 @@ from vecdb.types import (
     Within,
 )
 
+RECENT = 64  # probes whose spans are kept
+RECENT_SPANS = 1_024  # of a probe that is kept: 16 KiB
+
 
 class SealedColumns(ColumnSummaries):
     """The columns of one sealed segment.
@@ -50,6 +55,7 @@ class SealedColumns(ColumnSummaries):
         super().__init__(rows)
         self._arrays = paths
         self._columns: dict[str, SealedColumn] = {}
+        self._recent: dict[int, tuple[Probe, dict[str, Spans]]] = {}  # by id(), so a probe is kept with its spans
         self._gone: tuple[U64, I32] | None = None  # the last bitset that was left out of a count, and its rows
 
     @property
@@ -63,7 +69,7 @@ class SealedColumns(ColumnSummaries):
             return column.present_set()
         if column is None or isinstance(probe, Present | Null | Sized) or len(column.lists):
             return super().select(probe)
-        spans = spans_of(column, probe)
+        spans = self._spans(column, probe)
         total = sum(found.count() for found in spans.values())
         if total * SORT_DENSITY <= self._rows:
             return self._union(_pieces(spans), lists=False)
@@ -81,7 +87,7 @@ class SealedColumns(ColumnSummaries):
         column = self._column(probe.path)
         if column is None or isinstance(probe, Present | Null | Sized) or len(column.lists):
             return super().among(probe, rows)
-        spans = spans_of(column, probe)
+        spans = self._spans(column, probe)
         if sum(found.count() for found in spans.values()) <= len(rows):
             return super().among(probe, rows)
         return self._within_spans(column, spans, rows)
@@ -116,11 +122,11 @@ class SealedColumns(ColumnSummaries):
             return Estimate(max(0, counted.low - len(lost)), min(counted.high, self._rows - len(lost)))
         if len(column.lists) or counted.high <= len(lost):
             return super().count_without(probe, gone)
-        removed = int(np.count_nonzero(self._within_spans(column, spans_of(column, probe), lost)))
+        removed = int(np.count_nonzero(self._within_spans(column, self._spans(column, probe), lost)))
         return Estimate(counted.low - removed, counted.high - removed)
 
     def _count_values(self, column: SealedColumn, probe: Probe) -> Estimate:
-        spans = spans_of(column, probe)
+        spans = self._spans(column, probe)
         counts = [found.count() for found in spans.values()]
         total = sum(counts)
         # The postings of one value are of different rows; a list may be posted for several values.
@@ -131,6 +137,18 @@ class SealedColumns(ColumnSummaries):
             int((found.highs - found.lows).max(initial=0)) for found in spans.values() if isinstance(probe, Equal)
         ]
         return Estimate(max(values, default=min(1, total)), min(total, column.present_set().count))
+
+    def _spans(self, column: SealedColumn, probe: Probe) -> dict[str, Spans]:
+        """The postings that match, kept for a while: a filter is estimated, then evaluated, with the same probes."""
+        kept = self._recent.get(id(probe))
+        if kept is not None and kept[0] is probe:
+            return kept[1]
+        spans = spans_of(column, probe)
+        if sum(len(found.lows) for found in spans.values()) <= RECENT_SPANS:
+            if len(self._recent) >= RECENT:
+                self._recent = {}
+            self._recent[id(probe)] = (probe, spans)
+        return spans
 
     def _within_spans(self, column: SealedColumn, spans: Mapping[str, Spans], rows: I32 | None) -> NDArray[np.bool_]:
         """For each of `rows` (None: all), whether its value lies in the spans of its type; for a path without lists."""
@@ -152,36 +170,19 @@ class SealedColumns(ColumnSummaries):
         column = self._column(path)
         if column is None or len(column.lists) or len(column.types) != 1:
             return super().order(path, rows)
-        (stored,) = column.types
-        ranks = column.ranks(stored)
-        codes = ranks.ranks[rows].astype(np.int64)
-        codes[codes == ranks.distinct] = MISSING
-        return Order(codes, lambda used: _keys(column, stored, ranks, used))
+        return order_of(column, next(iter(column.types)), rows)
 
     def _distinct(self, path: str, stored: str, wanted: NDArray[np.bool_] | None) -> tuple[list[Any], AnyArray]:
         column = self._column(path)
         assert column is not None
-        starts = column.starts(stored)
-        counts = np.diff(starts)
-        if wanted is not None:
-            counts = np.add.reduceat(wanted[column.posted(stored)], starts[:-1], dtype=np.int64)
-        used = np.flatnonzero(counts)
-        return column.values(stored, used), counts[used]
+        if wanted is not None and len(column.lists):
+            return super()._distinct(path, stored, wanted)
+        return distinct_of(column, stored, wanted)
 
     def _extremes(self, path: str, stored: str, wanted: NDArray[np.bool_] | None) -> list[Scalar]:
         column = self._column(path)
         assert column is not None
-        posted = column.posted(stored)
-        first, last = 0, len(posted) - 1
-        if wanted is not None:
-            hits = wanted[posted]
-            if not hits.any():
-                return []
-            first, last = int(np.argmax(hits)), last - int(np.argmax(hits[::-1]))
-        if stored in NUMERIC:
-            return [decode(stored, value) for value in column.numeric[stored][0][[first, last]].tolist()]
-        found = np.searchsorted(column.starts(stored), [first, last], "right") - 1
-        return [decode(stored, value) for value in column.values(stored, found)]
+        return extremes_of(column, stored, wanted)
 
     # ---- arrays, for merges ---------------------------------------------------------------------------------------
     def numeric(self, path: str, stored: str) -> tuple[AnyArray, I32]:
@@ -258,14 +259,7 @@ class SealedColumns(ColumnSummaries):
 
     def _gather(self, probe: Probe) -> list[Piece]:
         column = self._column(probe.path)
-        return [] if column is None else _pieces(spans_of(column, probe))
-
-
-def _keys(column: SealedColumn, stored: str, ranks: Ranks, used: I64) -> Keys:
-    rank = RANKS[KIND_OF[stored]]
-    if stored in NUMERIC:
-        return Keys(rank, column.numeric[stored][0][ranks.starts[used]])
-    return Keys(pairs=[(rank, value) for value in column.values(stored, used)])
+        return [] if column is None else _pieces(self._spans(column, probe))
 
 
 def _pieces(spans: Mapping[str, Spans]) -> list[Piece]:
