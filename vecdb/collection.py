@@ -109,6 +109,7 @@ class Collection:
         *,
         field: str | None = None,
         ef: int | None = None,
+        nprobe: int | None = None,
         recall: float | None = None,
         rescore: int | None = None,
         exact: bool = False,
@@ -125,9 +126,10 @@ class Collection:
         k             1 to 10,000
         where         a filter (docs/filters.md): a dict, or vecdb.F("year") >= 2020
         field         the vector field; needed when there are several
-        recall        the share of the k nearest to find, 0.5 to below 1: graphs pick the ef that found as many for rows
-                      that were held out when they were built; whatever else searches finds nearly all
+        recall        the share of the k nearest to find, 0.5 to below 1: graphs pick the ef, and inverted files the
+                      lists, that found as many when they were built; whatever else searches finds nearly all
         ef            candidates of a graph walk, at least k: more is slower and finds more. Default: as of the index
+        nprobe        lists of an inverted file to scan: more is slower and finds more. Default: as of the index
         rescore       rows of a scan that are scored with float32
         exact         score every matching record with float32
         offset        hits to skip
@@ -141,7 +143,7 @@ class Collection:
             query,
             k,
             where,
-            calls.Wish(field, ef, rescore, exact, offset, max_distance, min_score, include, threads, recall),
+            calls.Wish(field, ef, rescore, exact, offset, max_distance, min_score, include, threads, recall, nprobe),
         )
 
     def explain(
@@ -152,6 +154,7 @@ class Collection:
         *,
         field: str | None = None,
         ef: int | None = None,
+        nprobe: int | None = None,
         recall: float | None = None,
         rescore: int | None = None,
         exact: bool = False,
@@ -166,7 +169,7 @@ class Collection:
                   microseconds by stage
         others    as for `search`
         """
-        wish = calls.Wish(field, ef, rescore, exact, offset, threads=threads, recall=recall)
+        wish = calls.Wish(field, ef, rescore, exact, offset, threads=threads, recall=recall, nprobe=nprobe)
         return calls.explain(self._engine, self._state, query, k, where, wish, analyze)
 
     def get(

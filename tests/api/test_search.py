@@ -16,8 +16,9 @@ from tests.oracles_api import METRICS, Book
 from vecdb import F
 
 DIM, ROWS, SEALED_BY_CLOSE = 64, 4_400, 4_100
-STATES = ("growing", "flat", "hnsw", "mixed", "segments")
+STATES = ("growing", "flat", "hnsw", "mixed", "segments", "lists", "moving")
 INDEXES: dict[str, Any] = {"growing": "auto", "flat": vecdb.Flat(), "segments": vecdb.Flat()}
+INDEXES |= {"lists": vecdb.IVF(nlist=20), "moving": vecdb.IVF(bits=4)}
 Predicate = Callable[[dict[str, Any]], bool]
 
 # Small integers, so that sums are exact in float32, with copies, so that records tie.
@@ -60,7 +61,7 @@ def build(path: Path, state: str, metric: str) -> tuple[vecdb.Database, Case]:
         case.write(range(ROWS))
     if state not in ("growing", "segments"):
         db.optimize()
-    if state in ("mixed", "segments"):
+    if state in ("mixed", "segments", "moving"):
         change(case)
     return db, case
 
@@ -87,7 +88,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         made.docs.explain(QUERIES[0])  # waits for the kernels
         stats = made.docs.stats()
         assert len(stats.segments) == {"growing": 0, "segments": 2}.get(state, 1)
-        assert (stats.growing_rows > 0) == (state in ("growing", "mixed", "segments"))
+        assert (stats.growing_rows > 0) == (state in ("growing", "mixed", "segments", "moving"))
         yield made
 
 
@@ -235,9 +236,9 @@ def test_payloads_and_vectors_of_hits(case: Case) -> None:
 
 
 def test_options_of_a_search(case: Case) -> None:
-    for options in ({"ef": 10}, {"ef": 500}, {"rescore": 10}, {"rescore": 400}):
+    for options in ({"ef": 10}, {"ef": 500}, {"nprobe": 1}, {"nprobe": 30}, {"rescore": 10}, {"rescore": 400}):
         assert len(case.docs.search(QUERIES[0], 10, **options)) == 10
-    many = case.docs.search(QUERIES[:-1], 10, ef=1_000, rescore=1_000)
+    many = case.docs.search(QUERIES[:-1], 10, ef=1_000, nprobe=20, rescore=1_000)
     shares = [recall(case, hits, query, 10) for hits, query in zip(many, QUERIES, strict=False)]
     assert np.mean(shares) >= 0.99
 
@@ -250,7 +251,8 @@ def test_a_recall_picks_the_ef_of_walks(case: Case) -> None:
     least, curves = efs(recall=0.5), [segment.curves for segment in case.docs.stats().segments]
     graphs = ["hnsw" in segment.indexes["vector"] for segment in case.docs.stats().segments]
     assert len(least) == sum(graphs)
-    assert ["vector" in of_segment for of_segment in curves] == graphs
+    lists = ["ivf" in segment.indexes["vector"] for segment in case.docs.stats().segments]
+    assert ["vector" in of_segment for of_segment in curves] == [a or b for a, b in zip(graphs, lists, strict=True)]
     assert (efs(ef=3), efs(ef=12)) == ([10] * len(least), [12] * len(least))
     for options in ({"recall": 0.8}, {"recall": 0.5, "where": {"n": {"$lt": 3_500}}}):
         wider = efs(**options)  # or none, where a scan is cheaper by then
@@ -258,7 +260,7 @@ def test_a_recall_picks_the_ef_of_walks(case: Case) -> None:
     for wish in (0.8, np.float32(0.95)):
         found = case.docs.search(QUERIES[:-1], 10, recall=wish)
         shares = [recall(case, hits, query, 10) for hits, query in zip(found, QUERIES, strict=False)]
-        assert np.mean(shares) >= wish - 0.015
+        assert np.mean(shares) >= wish - (0.05 if any(lists) else 0.015)  # a list that is missed costs a query all
 
 
 @pytest.mark.parametrize("where", [None, {"n": {"$lt": 3_500}}])
@@ -281,7 +283,7 @@ def test_explain_tells_the_plan_of_every_segment(case: Case) -> None:
     assert (told.collection, told.field, told.k, len(told.segments)) == ("docs", "vector", 5, parts)
     assert sum(part.plan.matching.high for part in told.segments) >= case.docs.count({"n": {"$lt": 450}})
     assert "search docs.vector, k=5" in str(told)
-    assert told.to_dict()["segments"][0]["plan"]["arm"] in ("exact", "scan", "graph", "none")
+    assert told.to_dict()["segments"][0]["plan"]["arm"] in ("exact", "scan", "graph", "lists", "none")
     exact = case.docs.explain(QUERIES[0], exact=True)
     assert {part.plan.arm.value for part in exact.segments} == {"exact"}
 

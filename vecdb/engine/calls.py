@@ -21,7 +21,7 @@ from vecdb.engine.segment_search import SearchOptions
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import View
 from vecdb.errors import InvalidInput, NotFound
-from vecdb.options import EF_MAX, K_MAX, check_int, parse_index
+from vecdb.options import EF_MAX, K_MAX, LISTS_MAX, check_int, parse_index
 from vecdb.results import Record, Records
 from vecdb.storage.keys import encode_key
 from vecdb.storage.schema import FieldMeta
@@ -47,6 +47,7 @@ class Wish:
     include: Sequence[str] | None = None
     threads: int | None = None
     recall: float | None = None
+    nprobe: int | None = None
 
 
 def view_of(engine: Engine, state: CollectionState) -> View:
@@ -92,6 +93,7 @@ def _request(
     offset = check_int("offset", wish.offset, 0, K_MAX)
     exact, recall = _flag("exact", wish.exact), _recall(wish)
     ef = None if wish.ef is None else max(check_int("ef", wish.ef, 1, EF_MAX), k + offset)
+    nprobe = None if wish.nprobe is None else check_int("nprobe", wish.nprobe, 1, LISTS_MAX)
     rescore = None if wish.rescore is None else check_int("rescore", wish.rescore, 1, K_MAX)
     threads = engine.kernels.threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
     payloads, vectors = _include(wish.include)
@@ -100,7 +102,7 @@ def _request(
             field,
             k,
             intake.check_filter(view.meta, where) if where is not None else None,
-            SearchOptions(ef, rescore, exact, threads, recall),
+            SearchOptions(ef, rescore, exact, threads, recall, nprobe),
             offset,
             _bound("max_distance", wish.max_distance),
             _bound("min_score", wish.min_score),
@@ -146,6 +148,8 @@ def _recall(wish: Wish) -> float | None:
         raise InvalidInput("recall= allows for misses and exact=True for none: leave one of them out")
     if wish.ef is not None:
         raise InvalidInput("recall= picks the ef of a search: leave out either recall= or ef=")
+    if wish.nprobe is not None:
+        raise InvalidInput("recall= picks the lists that a search scans: leave out either recall= or nprobe=")
     return float(value)
 
 

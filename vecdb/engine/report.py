@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,10 @@ from vecdb.storage.sealed import Sealed
 class SegmentStats:
     """`rows` include `deleted` ones until a merge; `dead` of them the catalog knows. `indexes` by field.
 
-    curves   by field with a graph: the recall of its searches as measured, [[k, [[ef, recall], ...]], ...]
+    curves   by field with a graph or lists: the recall of its searches as measured, [[k, [[ef, recall], ...]], ...],
+             where ef is the lists that are scanned of an inverted file
+    retrained   by field whose lists were trained again: why, and what the rows' distance from their centroids, the
+                largest list and the recall of a search were before and after
     """
 
     name: str
@@ -31,6 +34,7 @@ class SegmentStats:
     bytes: int
     indexes: dict[str, list[str]]
     curves: dict[str, list[Any]]
+    retrained: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +116,20 @@ def _segment_stats(engine: Engine, state: CollectionState, segment: Segment) -> 
         0 if dead is None else bitset.count(dead),
         storage.size_bytes,
         indexes,
-        _curves(segment, titles),
+        _told(
+            segment, titles, lambda parameters: parameters.get("curves") or parameters.get("probing", {}).get("curves")
+        ),
+        _told(segment, titles, lambda parameters: parameters.get("retrained")),
     )
 
 
-def _curves(segment: Segment, titles: Mapping[int, str]) -> dict[str, list[Any]]:
+def _told(segment: Segment, titles: Mapping[int, str], read: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
+    """What the parameters of a field's indexes say, by field; the fields of which they say nothing are left out."""
     found = {}
     for number, field in segment.fields.items():
         for slot in (field.indexes or {}).values():
-            if slot.entry.parameters.get("curves"):
-                found[titles[number]] = slot.entry.parameters["curves"]
+            if told := read(slot.entry.parameters):
+                found[titles[number]] = told
     return found
 
 

@@ -24,6 +24,8 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
 ASSIGNED_AT_ONCE = 65_536  # new rows that are copied to be assigned
 WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
+PROBES_MIN = 4  # lists that are scanned at least, however near the rows were that were looked for
+FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
 # What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, codes, add
@@ -87,7 +89,7 @@ class IvfIndex:
             bounds,
             books,
         )
-        self._efforts: dict[tuple[int, float | None], int] = {}  # readings of what was measured
+        self._efforts: dict[tuple[int, float | None, bool], int] = {}  # readings of what was measured
         self._settings: dict[tuple[int, int], Setting] = {}
 
     @property
@@ -231,12 +233,13 @@ class IvfIndex:
         deep = math.ceil(k / max(share, 1e-6))
         if deep > WHOLE_SHARE * self.matrix.rows:
             return self.grouping.count
-        nprobe = self._efforts.get((deep, recall))
+        nprobe = self._efforts.get((deep, recall, share < 1.0))
         if nprobe is None:
             wanted = calibration.width(self.measured.curves, deep, recall or calibration.DEFAULT_RECALL)
-            nprobe = max(1, min(math.ceil(wanted - 1e-9), self.grouping.count))
+            wanted *= 1.0 if share >= 1.0 else FILTERED
+            nprobe = min(max(PROBES_MIN, math.ceil(wanted - 1e-9)), self.grouping.count)
             if len(self._efforts) < probing.READINGS_MAX:
-                self._efforts[deep, recall] = nprobe
+                self._efforts[deep, recall, share < 1.0] = nprobe
         return nprobe
 
     # ---- stored -----------------------------------------------------------------------------------------------------
