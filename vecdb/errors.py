@@ -61,12 +61,17 @@ class StorageFailed(VecdbError, OSError):
     """The operating system refused to read or write. Acknowledged data is kept."""
 
 
+REMEDY_OF_DAMAGE = (
+    "Keep the directory as it is and restore a snapshot; `vecdb repair` saves what can still be read into a new one."
+)
+
+
 class Corrupted(VecdbError):
     """Bytes on disk are not the bytes that were written."""
 
     def __init__(self, path: Path | str, offset: int, reason: str) -> None:
         self.path, self.offset, self.reason = str(path), offset, reason
-        super().__init__(f"{path}, byte {offset}: {reason}")
+        super().__init__(f"{path}, byte {offset}: {reason}. {REMEDY_OF_DAMAGE}")
 
     def __reduce__(self) -> tuple[type[Corrupted], tuple[str, int, str]]:
         return Corrupted, (self.path, self.offset, self.reason)

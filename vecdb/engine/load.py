@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vecdb.engine.slots import IndexSlot, check_index_arrays
 from vecdb.engine.state import CollectionState, Engine, IndexPlace, log
 from vecdb.engine.view import FieldView, Segment, View
 from vecdb.errors import Corrupted, NotFound
+from vecdb.files import names
 from vecdb.kernels import bitset
 from vecdb.storage.catalog import Reader, Table
+from vecdb.storage.first_use import FirstUseCheck
 from vecdb.storage.schema import (
     CollectionMeta,
     IndexEntry,
@@ -46,16 +50,33 @@ def load_collection(engine: Engine, number: int) -> CollectionState:
     meta = decode_collection(key, stored)
     entries = [decode_segment(segment_key, value) for segment_key, value in snapshot.scan(Table.SEGMENTS, key)]
     entries.sort(key=lambda entry: entry.first_sequence)  # a rewritten segment has a later number than younger ones
-    segments = tuple(load_segment(engine, meta, entry, snapshot) for entry in entries)
+    check = FirstUseCheck()
+    segments = tuple(load_segment(engine, meta, entry, snapshot, check) for entry in entries)
+    _check_count(engine, meta, segments)
     view = View(engine.state.applied_lsn, meta, segments, (), snapshot)
     return CollectionState(meta, view, view, meta.next_sequence, next_segment=meta.next_segment)
 
 
-def load_segment(engine: Engine, meta: CollectionMeta, entry: SegmentEntry, reader: Reader) -> Segment:
-    """A sealed segment with every file that it names open, and the deletions that the catalog knows."""
+def _check_count(engine: Engine, meta: CollectionMeta, segments: Sequence[Segment]) -> None:
+    """Segments or deletions that the catalog lost its way to are missed here."""
+    found = sum(segment.live for segment in segments)
+    if found != meta.records:
+        path = engine.path / names.catalog(engine.catalog.generation)
+        raise Corrupted(
+            path, 0, f"the collection {meta.name!r} has {found} records in its segments, not {meta.records}"
+        )
+
+
+def load_segment(
+    engine: Engine, meta: CollectionMeta, entry: SegmentEntry, reader: Reader, check: FirstUseCheck | None = None
+) -> Segment:
+    """A sealed segment with every file that it names open, and the deletions that the catalog knows.
+
+    check   given when another process may have written the files
+    """
     files = segment_files(meta.number, entry.number, reader)
     directory = engine.segment_directory(meta.number, entry.number)
-    storage = open_segment(engine.seams.disk, directory, meta, entry, files)
+    storage = open_segment(engine.seams.disk, directory, meta, entry, files, check)
     fields = {number: open_field(engine, meta, storage, field, files) for number, field in storage.fields.items()}
     deleted = committed_deletions(meta.number, storage, reader)
     return Segment(storage, storage.rows, fields, deleted, 0 if deleted is None else bitset.count(deleted))

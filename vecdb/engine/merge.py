@@ -42,6 +42,8 @@ from vecdb.types import I32, I64, Progress, Vectors
 
 def merge(engine: Engine, state: CollectionState, storages: Sequence[Sealed], progress: Progress) -> None:
     """Replaces neighbouring segments by one, or by none when nothing of them lives. Held: maintenance_lock."""
+    for storage in storages:  # damage must not get a new checksum
+        storage.verify(engine.segment_directory(state.meta.number, storage.entry.number))
     sources = [source_of(engine, state, storage) for storage in storages]
     entry, files = _write(engine, state, sources, progress)
     engine.seams.disk.reach("merge:written")

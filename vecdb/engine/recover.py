@@ -179,7 +179,12 @@ def open_catalog(engine: Engine, *, writable: bool, locked: bool) -> None:
 def read_state(engine: Engine) -> None:
     """Takes the newest committed picture of the catalog."""
     engine.snapshot = snapshot = engine.catalog.read()
-    engine.state = decode_state(snapshot.get(Table.DATABASE, STATE_KEY))
+    stored = snapshot.get(Table.DATABASE, STATE_KEY)
+    if stored is None and next(snapshot.scan(Table.COLLECTIONS, b"", 1), None) is not None:
+        raise Corrupted(
+            engine.path / names.catalog(engine.catalog.generation), 0, "the state of the database is missing"
+        )
+    engine.state = decode_state(stored)
     metas = [decode_collection(key, value) for key, value in snapshot.scan(Table.COLLECTIONS, b"")]
     engine.names = {meta.name: meta.number for meta in metas}
 

@@ -9,6 +9,7 @@ SUPERBLOCK = "VECDB"
 LOCK = "LOCK"
 WAL_DIRECTORY = "wal"
 SEGMENT_DIRECTORY = "segments"
+COLUMN_DIRECTORY = "columns"
 TEMPORARY = ".tmp"
 MANIFEST = "SNAPSHOT"  # its presence makes a directory a snapshot, which is only read
 CATALOG_STREAM = "catalog.stream"
@@ -58,7 +59,7 @@ def field_directory(number: int) -> str:
 
 
 def column_directory(number: int) -> Path:
-    return Path("columns") / str(number)
+    return Path(COLUMN_DIRECTORY) / str(number)
 
 
 def index_directory(field: int, number: int) -> Path:

@@ -21,6 +21,7 @@ from vecdb.files import names
 from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
 from vecdb.files.pipe import relay
 from vecdb.files.seams import Seams
+from vecdb.storage.catalog_check import DATA, check_catalog
 from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
 
 __all__ = ["Catalog", "LmdbCatalog", "MapFull", "Reader", "Table", "Writer", "create_catalog"]
@@ -28,7 +29,6 @@ MAP_MIN = 1 << 30  # bytes of address space, not of disk
 MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
-DATA = "data.mdb"
 
 
 class Reader(Protocol):
@@ -99,10 +99,25 @@ class LmdbWriter:
 class LmdbCatalog:
     """The catalog in `directory/catalog-<generation>`. Holders of the writer's lock only may write or compact."""
 
-    def __init__(self, seams: Seams, directory: Path, generation: int, *, writable: bool, locked: bool = True) -> None:
+    def __init__(
+        self,
+        seams: Seams,
+        directory: Path,
+        generation: int,
+        *,
+        writable: bool,
+        locked: bool = True,
+        create: bool = False,
+    ) -> None:
         self.seams, self.directory, self.number = seams, directory, generation
         self.writable, self.locked = writable, locked
+        if not create:
+            path = directory / names.catalog(generation)
+            check_catalog(seams.disk, path, self._map_size(path))
         self.current = self._open(generation)
+
+    def _map_size(self, path: Path) -> int:
+        return max(MAP_MIN, MAP_FACTOR * (self.seams.disk.size(path / DATA) or 0))
 
     @property
     def generation(self) -> int:
@@ -110,11 +125,10 @@ class LmdbCatalog:
 
     def _open(self, generation: int) -> Generation:
         path = self.directory / names.catalog(generation)
-        size = self.seams.disk.size(path / DATA) or 0
         try:
             environment = lmdb.open(
                 str(path),
-                map_size=max(MAP_MIN, MAP_FACTOR * size) * (1 if self.writable else READER_FACTOR),
+                map_size=self._map_size(path) * (1 if self.writable else READER_FACTOR),
                 readonly=not self.writable,
                 create=False,
                 lock=self.locked,
@@ -283,7 +297,7 @@ def create_catalog(seams: Seams, directory: Path) -> None:
     """An empty first generation, committed and synced."""
     path = directory / names.catalog(1)
     seams.disk.make_directory(path)
-    LmdbCatalog(seams, directory, 1, writable=True).close()
+    LmdbCatalog(seams, directory, 1, writable=True, create=True).close()
     (path / DATA).chmod(FILE_MODE)
     seams.disk.sync_directory(path)
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from vecdb.errors import Corrupted
 from vecdb.files import names
-from vecdb.files.arrays import ArrayEntry, little_endian, open_array, write_array, write_blocks
+from vecdb.files.arrays import ArrayEntry, little_endian, open_array, verify_open, write_array, write_blocks
 from vecdb.files.disk import Disk
 from vecdb.storage.columns import SealedColumns
+from vecdb.storage.first_use import FirstUseCheck
 from vecdb.storage.growing import inverse_norms
 from vecdb.storage.ids import IdColumn
 from vecdb.storage.schema import CollectionMeta, FieldEntry, FieldMeta, IndexEntry, SegmentEntry
@@ -67,7 +68,9 @@ class Sealed:
         fields: dict[int, SealedField],
         columns: SealedColumns,
         files: Files,
+        opened: Mapping[Path, AnyArray],
     ) -> None:
+        self.opened = opened  # every array but those of indexes, by the path of its file
         self.entry, self.sequences, self.order = entry, sequences, order
         self.ids, self.fields, self.columns, self.files = ids, fields, columns, files
         self.rows = entry.rows
@@ -87,6 +90,11 @@ class Sealed:
         found = self.order[at]
         rows[inside] = np.where(self.sequences[found] == wanted, found, -1)
         return rows
+
+    def verify(self, directory: Path) -> None:
+        """Every byte of every file but those of indexes. Corrupted names the first bad block."""
+        for path, array in self.opened.items():
+            verify_open(path, array, self.files[path.relative_to(directory).as_posix()])
 
     @property
     def size_bytes(self) -> int:
@@ -187,13 +195,32 @@ def write_index_arrays(disk: Disk, directory: Path, field: int, number: int, arr
 
 
 # ---- opening --------------------------------------------------------------------------------------------------------
-def open_segment(disk: Disk, directory: Path, meta: CollectionMeta, entry: SegmentEntry, files: Files) -> Sealed:
-    """Corrupted names the file that is missing or not what the catalog says. Index files are not opened here."""
+def open_segment(
+    disk: Disk,
+    directory: Path,
+    meta: CollectionMeta,
+    entry: SegmentEntry,
+    files: Files,
+    check: FirstUseCheck | None = None,
+) -> Sealed:
+    """Corrupted names the file that is missing or not what the catalog says. Index files are not opened here.
+
+    check   looks at the bytes of files that another process may have written; those of columns wait for their use
+    """
+    opened: dict[Path, AnyArray] = {}
 
     def load(path: str) -> AnyArray:
         if path not in files:
             raise Corrupted(directory / path, 0, "the catalog does not know the file")
-        return open_array(disk, directory / path, files[path])
+        place = directory / path
+        opened[place] = array = open_array(disk, place, files[path])
+        if check is not None and not path.startswith(names.COLUMN_DIRECTORY):
+            check(place, array, files[path])
+        return array
+
+    def check_column(name: str) -> None:
+        for path in column_files(meta.paths.index(name), files):
+            verify_open(directory / path, opened[directory / path], files[path])
 
     ids = ["ids"] if entry.integer_ids else ["id_offsets", "id_bytes"]
     fields = {}
@@ -207,21 +234,25 @@ def open_segment(disk: Disk, directory: Path, meta: CollectionMeta, entry: Segme
             raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
         matrix = Matrix(vectors, norms, metric)
         fields[field.number] = SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
-    columns = {meta.paths[number]: _column(directory, number, files, load) for number in entry.paths}
+    columns = {
+        meta.paths[number]: {PurePosixPath(path).stem: load(path) for path in column_files(number, files)}
+        for number in entry.paths
+    }
     return Sealed(
         entry,
         load("sequences.npy"),
         load("order.npy"),
         IdColumn.from_arrays({name: load(f"{name}.npy") for name in ids}),
         fields,
-        SealedColumns(entry.rows, columns),
+        SealedColumns(entry.rows, columns, check_column),
         files,
+        opened,
     )
 
 
-def _column(directory: Path, number: int, files: Files, load: Callable[[str], AnyArray]) -> Mapping[str, AnyArray]:
+def column_files(number: int, files: Files) -> list[str]:
     place = names.column_directory(number).as_posix() + "/"
-    return {path[len(place) : -len(".npy")]: load(path) for path in files if path.startswith(place)}
+    return [path for path in files if path.startswith(place)]
 
 
 def open_index_arrays(disk: Disk, directory: Path, field: int, index: IndexEntry, files: Files) -> dict[str, AnyArray]:

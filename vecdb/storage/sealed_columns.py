@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,16 @@ class SealedColumns(ColumnSummaries):
     rows    rows of the segment
     paths   path -> name -> array, as `seal_columns` describes them; borrowed, and not read before they are used
 
+    check   called with a path before its first use; raises when its files are damaged
+
     The first use of a path checks that rows and offsets are in range, and raises ValueError when they are not.
     """
 
-    def __init__(self, rows: int, paths: Mapping[str, Mapping[str, AnyArray]]) -> None:
+    def __init__(
+        self, rows: int, paths: Mapping[str, Mapping[str, AnyArray]], check: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__(rows)
-        self._arrays = paths
+        self._arrays, self._check = paths, check
         self._columns: dict[str, SealedColumn] = {}
         self._recent: dict[int, tuple[Probe, dict[str, Spans]]] = {}  # by id(), so a probe is kept with its spans
         self._gone: tuple[U64, I32] | None = None  # the last bitset that was left out of a count, and its rows
@@ -209,6 +213,8 @@ class SealedColumns(ColumnSummaries):
     def _column(self, path: str) -> SealedColumn | None:
         column = self._columns.get(path)
         if column is None and path in self._arrays:
+            if self._check is not None:
+                self._check(path)
             column = self._columns[path] = SealedColumn(path, self._rows, self._arrays[path])
         return column
 
