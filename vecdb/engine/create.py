@@ -50,11 +50,11 @@ def create_database(seams: Seams, path: Path) -> None:
     for name in disk.list(path):
         if name != names.LOCK:
             remove_tree(disk, path / name)
-    create_catalog(seams, path)
+    superblock = Superblock(new_uuid(seams.random.bytes(16)), seams.clock.time_ns())
+    create_catalog(seams, path, superblock.uuid)
     disk.make_directory(path / names.WAL_DIRECTORY)
     disk.make_directory(path / names.SEGMENT_DIRECTORY)
     disk.sync_directory(path)
-    superblock = Superblock(new_uuid(seams.random.bytes(16)), seams.clock.time_ns())
     temporary = path / (names.SUPERBLOCK + names.TEMPORARY)
     write_file(disk, temporary, superblock.encode())
     disk.rename(temporary, path / names.SUPERBLOCK)

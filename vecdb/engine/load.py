@@ -14,6 +14,7 @@ from vecdb.files import names
 from vecdb.kernels import bitset
 from vecdb.storage.catalog import Reader, Table
 from vecdb.storage.first_use import FirstUseCheck
+from vecdb.storage.plausible import decode_deletions
 from vecdb.storage.schema import (
     CollectionMeta,
     IndexEntry,
@@ -90,7 +91,7 @@ def segment_files(collection: int, segment: int, reader: Reader) -> Files:
 def committed_deletions(collection: int, storage: Sealed, reader: Reader) -> U64 | None:
     """The rows that batches up to `applied_lsn` deleted, as bits; None for none."""
     chunks = reader.scan(Table.DELETIONS, segment_key(collection, storage.entry.number))
-    sequences = [np.frombuffer(unseal(key, value), "<i8") for key, value in chunks]
+    sequences = [decode_deletions(unseal(key, value)) for key, value in chunks]
     if not sequences:
         return None
     rows = storage.rows_of_sequences(np.concatenate(sequences))

@@ -27,6 +27,7 @@ from vecdb.files.disk import remove_tree
 from vecdb.storage.catalog import Table, Writer
 from vecdb.storage.columns import merge_sealed
 from vecdb.storage.ids import IdColumn
+from vecdb.storage.plausible import decode_deletions
 from vecdb.storage.schema import (
     CollectionMeta,
     FieldMeta,
@@ -140,7 +141,7 @@ def _commit(
     ended: list[I64] = []
     for source in sources:
         prefix = segment_key(collection, source.storage.entry.number)
-        ended += [np.frombuffer(unseal(key, value), "<i8") for key, value in writer.scan(Table.DELETIONS, prefix)]
+        ended += [decode_deletions(unseal(key, value)) for key, value in writer.scan(Table.DELETIONS, prefix)]
         for table in (Table.DELETIONS, Table.FILES, Table.SEGMENTS):
             for key, _ in writer.scan(table, prefix):
                 writer.delete(table, key)

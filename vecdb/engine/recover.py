@@ -23,15 +23,18 @@ from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
 from vecdb.storage.batch import Batch, Part, decode
 from vecdb.storage.catalog import LmdbCatalog, Table
+from vecdb.storage.plausible import check_part, reading
 from vecdb.storage.schema import (
     FORMAT_OLDEST,
     FORMAT_VERSION,
     STATE_KEY,
     SUPERBLOCK,
+    UUID_KEY,
     Superblock,
     decode_collection,
     decode_state,
     segment_key,
+    unseal,
 )
 from vecdb.storage.wal import Wal
 from vecdb.storage.wal_scan import LogScan, scan
@@ -184,6 +187,9 @@ def read_state(engine: Engine) -> None:
         raise Corrupted(
             engine.path / names.catalog(engine.catalog.generation), 0, "the state of the database is missing"
         )
+    owner = snapshot.get(Table.DATABASE, UUID_KEY)
+    if owner is not None and unseal(UUID_KEY, owner) != engine.superblock.uuid:
+        raise Corrupted(engine.path / names.catalog(engine.catalog.generation), 0, "the catalog is of another database")
     engine.state = decode_state(stored)
     metas = [decode_collection(key, value) for key, value in snapshot.scan(Table.COLLECTIONS, b"")]
     engine.names = {meta.name: meta.number for meta in metas}
@@ -200,10 +206,14 @@ def replay(engine: Engine, log: LogScan) -> None:
     """R7: every logged batch through the same `stage` that live writes take. Batches of dropped collections pass."""
     known = set(engine.names.values())
     for logged in log.batches:
-        parts = [part for part in decode(logged.payload) if part.collection in known]
+        path = str(logged.path or engine.wal_directory)
+        with reading(path, f"batch {logged.lsn}"):
+            parts = [part for part in decode(logged.payload) if part.collection in known]
         states = [collection_of(engine, part.collection) for part in parts]
-        for state, part in zip(states, parts, strict=True):
-            _make_room(engine, state, part)
+        for i, state in enumerate(states):
+            with reading(path, f"batch {logged.lsn}"):
+                parts[i] = check_part(state.meta, state.next_sequence, parts[i])
+            _make_room(engine, state, parts[i])
         stage(engine, Batch(logged.lsn, logged.time_ns, parts), states)
         publish(engine, logged.lsn)
 

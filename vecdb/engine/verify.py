@@ -33,7 +33,8 @@ from vecdb.errors import Corrupted, NotFound, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk
 from vecdb.files.seams import Seams
-from vecdb.storage.catalog import DATA, Catalog, LmdbCatalog, Reader, Table
+from vecdb.storage.catalog import Catalog, LmdbCatalog, Reader, Table
+from vecdb.storage.catalog_check import DATA
 from vecdb.storage.catalog_probe import probe
 from vecdb.storage.schema import CollectionMeta, Superblock
 from vecdb.types import Progress

@@ -22,6 +22,7 @@ from vecdb.storage.columns import GrowingReader, SealedColumns
 from vecdb.storage.growing import REMOVED, Growing
 from vecdb.storage.keys import decode_key
 from vecdb.storage.payload import unpack
+from vecdb.storage.plausible import reading
 from vecdb.storage.schema import (
     CollectionMeta,
     decode_record,
@@ -183,7 +184,9 @@ class View:
         ]
 
     def payloads(self, at: I32, rows: I32) -> list[dict[str, Any]]:
-        return [unpack(data) for data in self.packed_payloads(at, rows)]
+        packed = self.packed_payloads(at, rows)
+        with reading("catalog", "a payload"):
+            return [unpack(data) for data in packed]
 
     def packed_payloads(self, at: I32, rows: I32) -> list[bytes]:
         parts = set(at.tolist())

@@ -11,6 +11,7 @@ header, and nothing is unpickled. Data starts at a multiple of 64 bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
@@ -131,7 +132,12 @@ def _put(file: Any, sums: _Checksums, data: memoryview) -> None:
 def open_array(disk: Disk, path: Path, entry: ArrayEntry) -> AnyArray:
     """A read-only array on the mapped file. Corrupted if size or header are not what the entry implies."""
     header = header_bytes(entry.dtype, entry.shape)
-    found = disk.size(path)
+    try:
+        found = disk.size(path)
+    except StorageFailed as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Corrupted(path, 0, "a link, a directory or a pipe stands in the place of the file") from error
     if found is None:
         raise Corrupted(path, 0, "the file is missing")
     if found != entry.size or entry.size != file_size(entry.dtype, entry.shape):

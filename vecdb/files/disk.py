@@ -54,12 +54,15 @@ class Disk(Protocol):
     def reach(self, point: str, lsn: int = 0) -> None: ...
 
 
+NOT_REGULAR = "it is not a regular file, and vecdb follows no links; put the file itself back"
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and try again",
     errno.EDQUOT: "the disk quota is used up; free some space and try again",
     errno.EACCES: "permission denied; the user of this process must own the database directory",
     errno.EPERM: "operation not permitted; the user of this process must own the database directory",
     errno.EROFS: 'the file system is read-only; open the database with mode="r"',
+    errno.ELOOP: NOT_REGULAR,
+    errno.EISDIR: NOT_REGULAR,
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     errno.ENOMEM: "out of memory, or of maps; raise the limit of them (on Linux sysctl vm.max_map_count)",
     errno.EFBIG: "the file size limit of this process is reached; raise it (ulimit -f)",
@@ -142,7 +145,7 @@ class LocalDisk:
             except FileNotFoundError:
                 return None
             if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file; vecdb follows no links")
+                raise OSError(errno.EINVAL, NOT_REGULAR)
             return status.st_size
 
     def create(self, path: Path) -> File:
@@ -158,7 +161,7 @@ class LocalDisk:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                raise OSError(errno.EINVAL, "it is not a regular file")
+                raise OSError(errno.EINVAL, NOT_REGULAR)
             return LocalFile(path, descriptor)
 
     def map(self, path: Path, size: int) -> memoryview:

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from vecdb.storage.plausible import MALFORMED, number, require
 from vecdb.types import I32, I64, VECTOR_DTYPES, Vectors
 
 _LENGTH = struct.Struct("<I")
@@ -67,10 +68,10 @@ def encode(parts: Sequence[Part]) -> list[bytes | memoryview]:
     heads, blocks = [], []
     for part in parts:
         fields = []
-        for number, block in part.vectors.items():
+        for place, block in part.vectors.items():
             rows = None if block.rows is None else block.rows.astype("<i4").tobytes()
             values = np.ascontiguousarray(block.values, block.values.dtype.newbyteorder("<"))
-            fields.append([number, values.shape[0], values.shape[1], rows, values.dtype.name])
+            fields.append([place, values.shape[0], values.shape[1], rows, values.dtype.name])
             blocks.append(memoryview(values).cast("B") if values.size else b"")
         blocks.append(part.superseded.astype("<i8").tobytes())
         heads.append(
@@ -91,20 +92,34 @@ def encode(parts: Sequence[Part]) -> list[bytes | memoryview]:
 
 def decode(payload: bytes | memoryview) -> list[Part]:
     """The parts of a batch; vectors are views on `payload`. ValueError when the bytes are not a batch."""
-    data = memoryview(payload)
+    try:
+        return _decode(memoryview(payload))
+    except MALFORMED as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _decode(data: memoryview) -> list[Part]:
     (length,) = _LENGTH.unpack_from(data)
-    unpacker = msgpack.Unpacker(max_buffer_size=len(data) + 1, strict_map_key=False)
-    unpacker.feed(data[_LENGTH.size : _LENGTH.size + length])
     offset, parts = _LENGTH.size + length, []
-    for head in unpacker.unpack():
+    require(offset <= len(data), "the head is longer than the batch")
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data) + 1, strict_map_key=False)
+    unpacker.feed(data[_LENGTH.size : offset])
+    heads = unpacker.unpack()
+    padding = bytes(data[_LENGTH.size + unpacker.tell() : offset])
+    require(isinstance(heads, list) and padding == bytes(len(padding)) and len(padding) < ALIGN, "no list of parts")
+    for head in heads:
+        number(head["c"], 1)
+        number(head["q"])
         vectors = {}
-        for number, count, dim, rows, dtype in head["f"]:
-            if dtype not in VECTOR_DTYPES:
-                raise ValueError(f"vectors of the unknown dtype {dtype!r}")
+        for field_number, count, dim, rows, dtype in head["f"]:
+            require(dtype in VECTOR_DTYPES, f"vectors of the unknown dtype {dtype!r}")
+            number(count)
+            number(dim)
             values = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), count * dim, offset).reshape(count, dim)
-            vectors[number] = FieldBlock(values, None if rows is None else np.frombuffer(rows, "<i4"))
+            vectors[field_number] = FieldBlock(values, None if rows is None else np.frombuffer(rows, "<i4"))
             offset += values.nbytes
-        superseded = np.frombuffer(data, "<i8", head["s"], offset)
+        superseded = np.frombuffer(data, "<i8", number(head["s"]), offset)
         offset += superseded.nbytes
         parts.append(Part(head["c"], head["q"], head["k"], head["p"], vectors, superseded, head["r"]))
+    require(offset == len(data), "bytes are left over")
     return parts

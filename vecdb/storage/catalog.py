@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lmdb
 
@@ -22,6 +22,8 @@ from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
 from vecdb.files.pipe import relay
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog_check import DATA, check_catalog
+from vecdb.storage.catalog_protocol import Catalog, MapFull, Reader, Writer
+from vecdb.storage.schema import UUID_KEY, seal
 from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
 
 __all__ = ["Catalog", "LmdbCatalog", "MapFull", "Reader", "Table", "Writer", "create_catalog"]
@@ -29,49 +31,6 @@ MAP_MIN = 1 << 30  # bytes of address space, not of disk
 MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
 READERS_MAX = 1024
-
-
-class Reader(Protocol):
-    """One consistent picture of all tables, usable from any thread."""
-
-    def get(self, table: Table, key: bytes) -> bytes | None: ...
-    def get_many(self, table: Table, keys: Iterable[bytes]) -> list[bytes | None]: ...
-    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]: ...
-    def page(self, table: Table, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]: ...
-    def close(self) -> None: ...
-
-
-class Writer(Protocol):
-    """Inside `write()`: all of it is committed, or none."""
-
-    def get(self, table: Table, key: bytes) -> bytes | None: ...
-    def scan(self, table: Table, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]: ...
-    def put(self, table: Table, key: bytes, value: bytes) -> None: ...
-    def put_many(self, table: Table, items: list[tuple[bytes, bytes]]) -> None: ...
-    def delete(self, table: Table, key: bytes) -> None: ...
-
-
-class Catalog(Protocol):
-    @property
-    def generation(self) -> int: ...
-    def read(self) -> Reader: ...
-    def write(self) -> contextlib.AbstractContextManager[Writer]: ...
-    def compact(self) -> None: ...
-    def size(self) -> int: ...
-    def free_bytes(self) -> int: ...
-
-    def retire(self) -> None:
-        """Lets go of the files as soon as the last snapshot is closed."""
-
-    def close(self) -> None:
-        """Lets go of the files now; snapshots raise Closed from now on."""
-
-    def abandon(self) -> None:
-        """In a forked child: forgets what belongs to the parent."""
-
-
-class MapFull(Exception):
-    """The transaction did not fit the map and was aborted; `compact` makes room."""
 
 
 class LmdbWriter:
@@ -293,11 +252,15 @@ def copy_catalog(reader: Reader, take: Callable[[bytes], None]) -> None:
         raise _translate(error, "cannot copy the catalog") from error
 
 
-def create_catalog(seams: Seams, directory: Path) -> None:
-    """An empty first generation, committed and synced."""
+def create_catalog(seams: Seams, directory: Path, uuid: bytes | None = None) -> None:
+    """An empty first generation of the database `uuid` (None: what is put into it says so), committed and synced."""
     path = directory / names.catalog(1)
     seams.disk.make_directory(path)
-    LmdbCatalog(seams, directory, 1, writable=True, create=True).close()
+    catalog = LmdbCatalog(seams, directory, 1, writable=True, create=True)
+    if uuid is not None:
+        with catalog.write() as writer:
+            writer.put(Table.DATABASE, UUID_KEY, seal(UUID_KEY, uuid))
+    catalog.close()
     (path / DATA).chmod(FILE_MODE)
     seams.disk.sync_directory(path)
 

@@ -11,6 +11,7 @@ a collection is opened with, or by verification.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,9 @@ def _tables(pages: Pages) -> list[Tree]:
     """The trees of the tables, which must be exactly those that a catalog has."""
     found: dict[bytes, Tree] = {}
     for nodes in _leaf_nodes(pages, pages.meta.main):
-        for i in range(len(nodes.at)):
-            if nodes.flags[i] != SUB_TREE or nodes.data_size[i] != TREE.size:
-                raise pages.fail(pages.meta.main.root, "the list of tables is damaged")
-            found[pages.key(nodes, i)] = Tree.decode(pages.value(nodes, i))
+        if (nodes.flags != SUB_TREE).any() or (nodes.data_size != TREE.size).any():
+            raise pages.fail(pages.meta.main.root, "the list of tables is damaged")
+        found |= {key: Tree.decode(value) for key, value in pages.entries(nodes)}
     if sorted(found) != [b"%d" % table for table in Table]:
         raise pages.fail(pages.meta.main.root, "the list of tables is not that of a catalog")
     return list(found.values())
@@ -108,24 +108,26 @@ def _check_values(pages: Pages, tree: Tree) -> None:
     """Keys are in order and where lookups expect them; every value has its checksum. The structure was checked."""
     last: bytes | None = None
     for leaf, low, high in pages.bounded_leaves(tree):
-        nodes = pages.leaf_nodes(np.array([leaf], np.int64))
-        for i in range(len(nodes.at)):
-            key = pages.key(nodes, i)
-            if (last is not None and key <= last) or key < low or (high is not None and key >= high):
-                raise pages.fail(leaf, "the keys of the catalog are out of order")
-            last = key
-            try:
-                unseal(key, pages.value(nodes, i))
-            except Corrupted as error:
-                raise pages.fail(leaf, error.reason) from error
+        entries = pages.entries(pages.leaf_nodes(np.array([leaf], np.int64)))
+        keys = [key for key, _ in entries]
+        if keys[0] < low or (high is not None and keys[-1] >= high):
+            raise pages.fail(leaf, "the keys of the catalog are not where lookups expect them")
+        if (last is not None and keys[0] <= last) or any(a >= b for a, b in pairwise(keys)):
+            raise pages.fail(leaf, "the keys of the catalog are out of order")
+        last = keys[-1]
+        try:
+            for key, stored in entries:
+                unseal(key, stored)
+        except Corrupted as error:
+            raise pages.fail(leaf, error.reason) from error
 
 
 def _check_free_list(pages: Pages) -> None:
     """What a writer will take for new pages is in range, and used by nothing."""
     for nodes in _leaf_nodes(pages, pages.meta.free):
         pages.overflow_pages(nodes)
-        for i in range(len(nodes.at)):
-            ids = np.frombuffer(pages.value(nodes, i)[: int(nodes.data_size[i]) // 8 * 8], "<u8")
+        for _, value in pages.entries(nodes):
+            ids = np.frombuffer(value, "<u8", len(value) // 8)
             count = int(ids[0]) if len(ids) else 0
             free = ids[1 : count + 1]
             wrong = len(free) != count or bool((free < 2).any()) or bool((free > pages.meta.last_page).any())

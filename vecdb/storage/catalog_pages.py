@@ -196,7 +196,8 @@ class Pages:
         """Checks the pages of large values, and returns how many there are."""
         total = 0
         for i in np.flatnonzero(nodes.flags & BIG_DATA).tolist():
-            first, size = self._big_data(nodes, i)
+            at, size = int(nodes.at[i] + NODE_HEADER + nodes.key_size[i]), int(nodes.data_size[i])
+            first = min(int.from_bytes(self.data[at : at + 8], "little"), 2**62)
             wanted = (PAGE_HEADER + size - 1) // self.size + 1
             self._claim(np.arange(first, min(first + wanted, self.count + 1), dtype=np.int64))
             number, flags, pages = struct.unpack_from("<QxxHI", self.data, first * self.size)
@@ -209,17 +210,17 @@ class Pages:
         at = int(nodes.at[i] + NODE_HEADER + nodes.key_size[i])
         return min(int.from_bytes(self.data[at : at + 8], "little"), 2**62), int(nodes.data_size[i])
 
-    def key(self, nodes: Nodes, i: int) -> bytes:
-        at = int(nodes.at[i]) + NODE_HEADER
-        return bytes(self.data[at : at + int(nodes.key_size[i])])
-
-    def value(self, nodes: Nodes, i: int) -> bytes:
-        """Of a node whose overflow pages were checked."""
-        size = int(nodes.data_size[i])
-        at = int(nodes.at[i] + NODE_HEADER + nodes.key_size[i])
-        if nodes.flags[i] & BIG_DATA:
-            at = self._big_data(nodes, i)[0] * self.size + PAGE_HEADER
-        return bytes(self.data[at : at + size])
+    def entries(self, nodes: Nodes) -> list[tuple[bytes, bytes]]:
+        """(key, value) of nodes whose overflow pages were checked."""
+        found, data = [], self.data
+        columns = (nodes.at, nodes.flags, nodes.key_size, nodes.data_size)
+        for at, flags, key_size, size in zip(*(column.tolist() for column in columns), strict=True):
+            start = at + NODE_HEADER + key_size
+            key = bytes(data[at + NODE_HEADER : start])
+            if flags & BIG_DATA:
+                start = int.from_bytes(data[start : start + 8], "little") * self.size + PAGE_HEADER
+            found.append((key, bytes(data[start : start + size])))
+        return found
 
     # ---- nodes ----------------------------------------------------------------------------------------------------
     def _nodes_of(self, pages: I64, kind: int) -> tuple[I64, I64]:

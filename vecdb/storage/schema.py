@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -17,6 +18,7 @@ import msgpack
 from vecdb.errors import Corrupted, UnsupportedFormat
 from vecdb.files.arrays import ArrayEntry
 from vecdb.options import Columns, IndexOptions, index_from_dict, index_to_dict
+from vecdb.storage.plausible import check_collection, check_file, check_segment, number, reading
 from vecdb.types import VECTOR_DTYPES, Metric
 
 FORMAT_VERSION = 1
@@ -24,9 +26,11 @@ FORMAT_OLDEST = 1
 SUPERBLOCK = struct.Struct("<8sIIQQ16sQII")  # magic format 0 must_know read_only uuid time_ns 0 crc
 SUPERBLOCK_MAGIC = b"VECDB\x00\x00\x01"
 STATE_KEY = b"state"
+UUID_KEY = b"uuid"  # of the database, so that the catalog of another is not taken for its own
 
 _NUMBER = struct.Struct(">I")
 _LONG = struct.Struct(">Q")
+INDEX_VALUES = attrgetter("number", "kind", "options", "quantiser", "indexed_rows", "parameters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,9 @@ def encode_state(state: DatabaseState) -> bytes:
 
 
 def decode_state(stored: bytes | None) -> DatabaseState:
-    return DatabaseState() if stored is None else DatabaseState(*_unpack(STATE_KEY, stored))
+    with reading("catalog", "the state of the database"):
+        lsn, collection = (0, 1) if stored is None else _unpack(STATE_KEY, stored)
+        return DatabaseState(number(lsn), number(collection, 1))
 
 
 def encode_collection(meta: CollectionMeta) -> bytes:
@@ -225,38 +231,40 @@ def encode_collection(meta: CollectionMeta) -> bytes:
 
 
 def decode_collection(key: bytes, stored: bytes) -> CollectionMeta:
-    name, identity, fields, *counters, paths, (only, exclude) = _unpack(key, stored)
-    metas = tuple(
-        FieldMeta(number, title, dim, Metric(metric), dtype, index_from_dict(index) if index else None)
-        for number, title, dim, metric, dtype, index in fields
-    )
-    next_sequence, next_segment, records = counters
-    number = _NUMBER.unpack(key)[0]
-    columns = Columns(None if only is None else tuple(only), tuple(exclude))
-    return CollectionMeta(number, name, identity, metas, next_sequence, next_segment, records, tuple(paths), columns)
+    with reading("catalog", "the description of a collection"):
+        name, identity, fields, next_sequence, next_segment, records, paths, (only, exclude) = _unpack(key, stored)
+        metas = tuple(
+            FieldMeta(field, title, dim, Metric(metric), dtype, index_from_dict(index) if index else None)
+            for field, title, dim, metric, dtype, index in fields
+        )
+        (collection,) = _NUMBER.unpack(key)
+        columns = Columns(None if only is None else tuple(only), tuple(exclude))
+        counters = (next_sequence, next_segment, records)
+        meta = CollectionMeta(collection, name, identity, metas, *counters, tuple(paths), columns)
+        check_collection(meta)
+        return meta
 
 
 def encode_segment(collection: int, entry: SegmentEntry) -> bytes:
     fields = [
-        [f.number, f.rows, f.dim, f.sparse, f.next_index, [_index_list(index) for index in f.indexes]]
+        [f.number, f.rows, f.dim, f.sparse, f.next_index, [INDEX_VALUES(index) for index in f.indexes]]
         for f in entry.fields
     ]
     value = [entry.rows, entry.first_sequence, entry.last_sequence, entry.integer_ids]
     return _pack(segment_key(collection, entry.number), [*value, fields, list(entry.paths), dict(entry.calibration)])
 
 
-def _index_list(index: IndexEntry) -> list[Any]:
-    return [index.number, index.kind, index.options, index.quantiser, index.indexed_rows, index.parameters]
-
-
 def decode_segment(key: bytes, stored: bytes) -> SegmentEntry:
-    rows, first, last, integer_ids, fields, paths, calibration = _unpack(key, stored)
-    entries = tuple(
-        FieldEntry(number, count, dim, sparse, tuple(IndexEntry(*index) for index in indexes), next_index)
-        for number, count, dim, sparse, next_index, indexes in fields
-    )
-    number = _NUMBER.unpack(key[4:8])[0]
-    return SegmentEntry(number, rows, first, last, integer_ids, entries, tuple(paths), calibration)
+    with reading("catalog", "the description of a segment"):
+        rows, first, last, integer_ids, fields, paths, calibration = _unpack(key, stored)
+        entries = tuple(
+            FieldEntry(field, count, dim, sparse, tuple(IndexEntry(*index) for index in indexes), next_index)
+            for field, count, dim, sparse, next_index, indexes in fields
+        )
+        (segment,) = _NUMBER.unpack(key[4:8])
+        entry = SegmentEntry(segment, rows, first, last, integer_ids, entries, tuple(paths), calibration)
+        check_segment(entry)
+        return entry
 
 
 def encode_file(key: bytes, entry: ArrayEntry) -> bytes:
@@ -264,7 +272,10 @@ def encode_file(key: bytes, entry: ArrayEntry) -> bytes:
 
 
 def decode_file(key: bytes, stored: bytes) -> ArrayEntry:
-    return ArrayEntry.from_list(_unpack(key, stored))
+    with reading("catalog", "the entry of a file"):
+        entry = ArrayEntry.from_list(_unpack(key, stored))
+        check_file(entry)
+        return entry
 
 
 def encode_sequence(key: bytes, sequence: int) -> bytes:
@@ -272,7 +283,10 @@ def encode_sequence(key: bytes, sequence: int) -> bytes:
 
 
 def decode_sequence(key: bytes, stored: bytes) -> int:
-    return int(_LONG.unpack(unseal(key, stored))[0])
+    value = unseal(key, stored)
+    if len(value) != _LONG.size:
+        raise Corrupted("catalog", 0, f"the sequence of an id has {len(value)} bytes")
+    return int(_LONG.unpack(value)[0])
 
 
 def encode_record(key: bytes, id_bytes: bytes, payload: bytes) -> bytes:

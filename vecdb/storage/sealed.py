@@ -68,9 +68,9 @@ class Sealed:
         fields: dict[int, SealedField],
         columns: SealedColumns,
         files: Files,
-        opened: Mapping[Path, AnyArray],
+        opened: Mapping[Path, AnyArray] | None = None,
     ) -> None:
-        self.opened = opened  # every array but those of indexes, by the path of its file
+        self.opened = opened or {}  # every array but those of indexes, by the path of its file
         self.entry, self.sequences, self.order = entry, sequences, order
         self.ids, self.fields, self.columns, self.files = ids, fields, columns, files
         self.rows = entry.rows
@@ -225,7 +225,9 @@ def open_segment(
     ids = ["ids"] if entry.integer_ids else ["id_offsets", "id_bytes"]
     fields = {}
     for field in entry.fields:
-        field_meta = next(f for f in meta.fields if f.number == field.number)
+        field_meta = next((f for f in meta.fields if f.number == field.number), None)
+        if field_meta is None:
+            raise Corrupted(directory, 0, f"the catalog names a field {field.number} that the collection does not have")
         metric, place = field_meta.metric, names.field_directory(field.number)
         norms = load(f"{place}/inverse_norms.npy") if metric is Metric.COSINE else None
         vectors = load(f"{place}/vectors.npy")
@@ -234,15 +236,22 @@ def open_segment(
             raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
         matrix = Matrix(vectors, norms, metric)
         fields[field.number] = SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
+    if any(number >= len(meta.paths) for number in entry.paths):
+        raise Corrupted(directory, 0, "the catalog names a payload path that the collection does not have")
     columns = {
         meta.paths[number]: {PurePosixPath(path).stem: load(path) for path in column_files(number, files)}
         for number in entry.paths
     }
+    sequences, order = load("sequences.npy"), load("order.npy")
+    loaded = {name: load(f"{name}.npy") for name in ids}
+    unknown = sorted(path for path in files if "/index-" not in path and directory / path not in opened)
+    if unknown:
+        raise Corrupted(directory / unknown[0], 0, "the catalog knows the file, and no part of its segment has it")
     return Sealed(
         entry,
-        load("sequences.npy"),
-        load("order.npy"),
-        IdColumn.from_arrays({name: load(f"{name}.npy") for name in ids}),
+        sequences,
+        order,
+        IdColumn.from_arrays(loaded),
         fields,
         SealedColumns(entry.rows, columns, check_column),
         files,

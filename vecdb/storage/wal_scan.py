@@ -36,6 +36,7 @@ class LoggedBatch:
     lsn: int
     time_ns: int
     payload: memoryview
+    path: Path | None = None  # of its log file
 
 
 @dataclass(slots=True)
@@ -131,6 +132,7 @@ def _read_file(
             raise Corrupted(path, end, f"batch {batch.lsn} follows batch {lsn}")
         lsn = batch.lsn
         if lsn > applied_lsn:
+            batch.path = path
             result.batches.append(batch)
     _check_end(path, data, header, successor, end, lsn)
     result.files.append(LogFile(path, header, lsn, counted))
