@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vecdb.engine import registry
-from vecdb.engine.restore_check import check_database, check_names
+from vecdb.engine.restore_check import check_database, check_names, newest_generation
 from vecdb.engine.snapshot import SnapshotInfo, check_place, info_of
 from vecdb.errors import Corrupted
 from vecdb.files import names
@@ -30,7 +30,7 @@ from vecdb.files.seams import Seams
 from vecdb.files.workplace import Workplace
 from vecdb.storage.catalog import LmdbCatalog, MapFull, Table, create_catalog
 from vecdb.storage.manifest import ANOTHER, ManifestEntry
-from vecdb.storage.schema import Superblock, new_uuid
+from vecdb.storage.schema import UUID_KEY, Superblock, new_uuid, seal
 from vecdb.storage.snapshot_forms import DirectoryForm
 from vecdb.storage.snapshot_source import Resolved, open_source
 from vecdb.storage.stream import Rows, read_stream
@@ -82,7 +82,7 @@ def restore(
         check_space(work.path, manifest.size)
         made = _Made(seams, source, DirectoryForm(seams.disk, work))
         superblock = made.superblock()
-        made.fetch()
+        made.fetch(superblock.uuid)
         batches = logged_batches(source)
         made.write_log(superblock.uuid, batches)
         made.finish()
@@ -120,8 +120,8 @@ class _Made:
         self.form.put(names.SUPERBLOCK + names.TEMPORARY, [made.encode()])
         return made
 
-    def fetch(self) -> None:
-        """The immutable files and the catalog."""
+    def fetch(self, identity: bytes) -> None:
+        """The immutable files and the catalog, which is made that of the new database."""
         plain = [e for e in self.manifest.entries if e.path.startswith(("segments/", "catalog-"))]
         for entry in plain:
             self.form.place_of(entry.path)
@@ -131,6 +131,12 @@ class _Made:
                 self._rebuild(stream)
             for _ in pool.map(self._copy, sorted(plain, key=lambda entry: -entry.size)):
                 pass
+        number = newest_generation(self.seams, self.form.root)
+        catalog = LmdbCatalog(self.seams, self.form.root, number, writable=True)
+        try:
+            _commit(catalog, [(Table.DATABASE, [(UUID_KEY, seal(UUID_KEY, identity))])])
+        finally:
+            catalog.close()
 
     def _copy(self, entry: ManifestEntry) -> None:
         self.form.put(entry.path, self.source.pieces(entry))

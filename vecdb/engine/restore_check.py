@@ -27,9 +27,12 @@ TOLERANCE = 1e-4  # relative, of a distance in float32
 
 def newest_catalog(seams: Seams, directory: Path) -> LmdbCatalog:
     """The catalog of a database that nobody has open, to read."""
+    return LmdbCatalog(seams, directory, newest_generation(seams, directory), writable=False, locked=False)
+
+
+def newest_generation(seams: Seams, directory: Path) -> int:
     generations = [names.catalog_generation(name) for name in seams.disk.list(directory)]
-    newest = max(generation for generation in generations if generation is not None)
-    return LmdbCatalog(seams, directory, newest, writable=False, locked=False)
+    return max(generation for generation in generations if generation is not None)
 
 
 def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -> None:

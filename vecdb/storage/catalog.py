@@ -67,12 +67,14 @@ class LmdbCatalog:
         writable: bool,
         locked: bool = True,
         create: bool = False,
+        values: bool = True,
     ) -> None:
+        """`values` False: whoever opens it reads every value with its checksum himself."""
         self.seams, self.directory, self.number = seams, directory, generation
         self.writable, self.locked = writable, locked
         if not create:
             path = directory / names.catalog(generation)
-            check_catalog(seams.disk, path, self._map_size(path))
+            check_catalog(seams.disk, path, self._map_size(path), values=values)
         self.current = self._open(generation)
 
     def _map_size(self, path: Path) -> int:

@@ -28,7 +28,7 @@ LEAVES_CHECKED = 64 << 20  # bytes of a catalog whose leaf pages are all looked 
 ATTEMPTS = 20  # another process may commit while its pages are looked at
 
 
-def check_catalog(disk: Disk, directory: Path, map_size: int) -> None:
+def check_catalog(disk: Disk, directory: Path, map_size: int, *, values: bool = True) -> None:
     """Corrupted when LMDB must not open the catalog in `directory`. `map_size`: what a writer would map, in bytes."""
     path = directory / DATA
     disk.size(directory / LOCK)  # StorageFailed for a link, a pipe, a directory
@@ -43,7 +43,7 @@ def check_catalog(disk: Disk, directory: Path, map_size: int) -> None:
                 raise
             continue
         try:
-            _check(pages, map_size)
+            _check(pages, map_size, values)
         except Corrupted:
             if attempt == ATTEMPTS - 1 or not _moved_on(disk, size, pages):
                 raise
@@ -56,7 +56,7 @@ def _moved_on(disk: Disk, size: int, pages: Pages) -> bool:
     return disk.size(pages.path) != size or Pages(pages.path, pages.data).meta != pages.meta
 
 
-def _check(pages: Pages, map_size: int) -> None:
+def _check(pages: Pages, map_size: int, values: bool) -> None:
     meta = pages.meta
     if (meta.last_page + 1) * meta.page_size > map_size:
         raise pages.fail(0, f"the catalog is said to have {meta.last_page + 1} pages")
@@ -64,7 +64,7 @@ def _check(pages: Pages, map_size: int) -> None:
     deep = short or len(pages.data) <= LEAVES_CHECKED
     for tree in _tables(pages):
         _check_tree(pages, tree, deep)
-        if len(pages.data) <= VALUES_CHECKED:
+        if values and len(pages.data) <= VALUES_CHECKED:
             _check_values(pages, tree)
     if deep:
         _check_free_list(pages)
