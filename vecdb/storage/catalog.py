@@ -26,7 +26,7 @@ from vecdb.storage.catalog_protocol import Catalog, MapFull, Reader, Writer
 from vecdb.storage.schema import UUID_KEY, seal
 from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
 
-__all__ = ["Catalog", "LmdbCatalog", "MapFull", "Reader", "Table", "Writer", "create_catalog"]
+__all__ = ["DATA", "Catalog", "LmdbCatalog", "MapFull", "Reader", "Table", "Writer", "create_catalog"]
 MAP_MIN = 1 << 30  # bytes of address space, not of disk
 MAP_FACTOR = 4
 READER_FACTOR = 16  # a reader maps more than a writer will fill before it compacts into a larger map
