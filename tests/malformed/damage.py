@@ -140,7 +140,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "pipe": pipe,
     "swap": swap,
 }
-FEW = ("half", "head", "middle", "grown", "link", "swap")  # for files of which there are many kinds alike
+SOME = ("empty", "half", "head", "middle", "grown", "missing", "link", "swap")  # for the files of a segment
+FEW = ("half", "middle", "link")  # for those of which there are many alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def default_cases() -> Iterator[Case]:
 
 def _pairs() -> Iterator[tuple[str, str]]:
     for role in ROLES:
-        for damage in FEW if role in COLUMN or role in INDEX else DAMAGES:
+        for damage in FEW if role in COLUMN or role in INDEX else SOME if role in SEGMENT else DAMAGES:
             yield role, damage
 
 

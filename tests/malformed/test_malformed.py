@@ -1,5 +1,7 @@
 """Goal: whatever a file of a database was turned into, it is a typed error or a true answer; nothing else, ever.
 
+Half of the cases are here; `make malformed` runs all of them, for writers and readers, and a grid of offsets.
+
 Method: a server process damages copies of one database, each in a child that has little memory and little time; what
 it answers is compared with all that the database holds.
 """
@@ -18,7 +20,7 @@ from tests.malformed.conftest import Server
 from tests.malformed.rules import allowed_outcomes, complaint
 
 FILES = list(damage.default_cases())
-CRAFTED = [(name, ("rw", "r")[number % 2]) for number, name in enumerate(crafted.CASES)]
+CRAFTED = [(name, ("rw", "r")[number % 4 // 2]) for number, name in enumerate(crafted.CASES) if number % 2 == 0]
 
 
 @pytest.mark.parametrize("case", FILES, ids=[case.name for case in FILES])

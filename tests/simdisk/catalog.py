@@ -18,7 +18,9 @@ from vecdb.errors import StorageFailed
 from vecdb.files import names
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import DATA, LmdbCatalog, Reader, Writer
+from vecdb.storage.catalog_check import Look
 from vecdb.storage.memory_catalog import MemoryReader, MemoryWriter
+from vecdb.storage.schema import UUID_KEY, seal
 from vecdb.storage.snapshot import Table
 
 
@@ -49,6 +51,9 @@ class Opened:
 
 class SimulatedCatalog(LmdbCatalog):
     """`LmdbCatalog` whose pages are tables in the simulated file."""
+
+    def _look(self, path: Path, look: Look) -> None:
+        """There are no pages."""
 
     def _open(self, generation: int) -> Any:
         path = self.directory / names.catalog(generation)
@@ -85,13 +90,16 @@ class SimulatedCatalog(LmdbCatalog):
         return 0
 
 
-def create_simulated(seams: Seams, directory: Path) -> None:
+def create_simulated(seams: Seams, directory: Path, uuid: bytes | None = None) -> None:
     """As `create_catalog`."""
     path = directory / names.catalog(1)
     seams.disk.make_directory(path)
     seams.disk.create(path / DATA).close()
     disk: Any = seams.disk
-    disk.put_tables(path / DATA, Tables({table: {} for table in Table}), durable=True)
+    tables: dict[Table, dict[bytes, bytes]] = {table: {} for table in Table}
+    if uuid is not None:
+        tables[Table.DATABASE][UUID_KEY] = seal(UUID_KEY, uuid)
+    disk.put_tables(path / DATA, Tables(tables), durable=True)
     seams.disk.sync_directory(path)
 
 

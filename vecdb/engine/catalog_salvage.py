@@ -43,7 +43,7 @@ def readable_catalog(seams: Seams, source: Path, beside: Path) -> Iterator[LmdbC
         if fault is not None and fault.fatal:
             raise hopeless(source, fault.reason)
         try:
-            catalog = LmdbCatalog(seams, place, number, writable=False, locked=locked)
+            catalog = LmdbCatalog(seams, place, number, writable=False, locked=locked, look="nothing")
         except StorageFailed as error:
             raise hopeless(source, str(error)) from error
         try:

@@ -62,7 +62,7 @@ class Target:
             if self.own is None or self.own.generation != newest:
                 self.close()
                 locked = may_lock(self.path)
-                self.own = LmdbCatalog(self.seams, self.path, newest, writable=False, locked=locked, values=False)
+                self.own = LmdbCatalog(self.seams, self.path, newest, writable=False, locked=locked, look="pages")
             catalog = self.own
         return catalog.read()
 

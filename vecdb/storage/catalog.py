@@ -21,7 +21,7 @@ from vecdb.files import names
 from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
 from vecdb.files.pipe import relay
 from vecdb.files.seams import Seams
-from vecdb.storage.catalog_check import DATA, check_catalog
+from vecdb.storage.catalog_check import DATA, Look, check_catalog
 from vecdb.storage.catalog_protocol import Catalog, MapFull, Reader, Writer
 from vecdb.storage.schema import UUID_KEY, seal
 from vecdb.storage.snapshot import Generation, LmdbReader, Table, scan
@@ -67,15 +67,17 @@ class LmdbCatalog:
         writable: bool,
         locked: bool = True,
         create: bool = False,
-        values: bool = True,
+        look: Look = "values",
     ) -> None:
-        """`values` False: whoever opens it reads every value with its checksum himself."""
+        """`look`: what is looked at before LMDB opens the file, see `check_catalog`."""
         self.seams, self.directory, self.number = seams, directory, generation
         self.writable, self.locked = writable, locked
         if not create:
-            path = directory / names.catalog(generation)
-            check_catalog(seams.disk, path, self._map_size(path), values=values)
+            self._look(directory / names.catalog(generation), look)
         self.current = self._open(generation)
+
+    def _look(self, path: Path, look: Look) -> None:
+        check_catalog(self.seams.disk, path, self._map_size(path), look)
 
     def _map_size(self, path: Path) -> int:
         return max(MAP_MIN, MAP_FACTOR * (self.seams.disk.size(path / DATA) or 0))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,15 +23,23 @@ from vecdb.storage.catalog_pages import SUB_TREE, TREE, Nodes, Pages, Tree
 from vecdb.storage.schema import unseal
 from vecdb.storage.snapshot import Table
 
+Look = Literal["values", "pages", "nothing"]
 DATA, LOCK = "data.mdb", "lock.mdb"
 VALUES_CHECKED = 1 << 20  # bytes of a catalog whose values are all read: some milliseconds
 LEAVES_CHECKED = 64 << 20  # bytes of a catalog whose leaf pages are all looked at
 ATTEMPTS = 20  # another process may commit while its pages are looked at
 
 
-def check_catalog(disk: Disk, directory: Path, map_size: int, *, values: bool = True) -> None:
-    """Corrupted when LMDB must not open the catalog in `directory`. `map_size`: what a writer would map, in bytes."""
+def check_catalog(disk: Disk, directory: Path, map_size: int, look: Look = "values") -> None:
+    """Corrupted when LMDB must not open the catalog in `directory`.
+
+    map_size   what a writer would map, in bytes
+    look       "values": all that is described above; "pages": the structure, by whoever reads every value himself;
+               "nothing": by whoever reads in a process that may die of it
+    """
     path = directory / DATA
+    if look == "nothing":
+        return
     disk.size(directory / LOCK)  # StorageFailed for a link, a pipe, a directory
     for attempt in range(ATTEMPTS):
         size = disk.size(path)
@@ -43,7 +52,7 @@ def check_catalog(disk: Disk, directory: Path, map_size: int, *, values: bool = 
                 raise
             continue
         try:
-            _check(pages, map_size, values)
+            _check(pages, map_size, look == "values")
         except Corrupted:
             if attempt == ATTEMPTS - 1 or not _moved_on(disk, size, pages):
                 raise
