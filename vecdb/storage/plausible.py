@@ -59,8 +59,8 @@ def number(value: Any, low: int = 0, high: int = NUMBER_MAX) -> int:
     return int(value)
 
 
-# ---- the catalog ----------------------------------------------------------------------------------------------------
-def check_collection(meta: CollectionMeta) -> None:
+# ---- the catalog: each function returns what it was given -----------------------------------------------------------
+def check_collection(meta: CollectionMeta) -> CollectionMeta:
     require(isinstance(meta.name, str) and isinstance(meta.uuid, bytes) and len(meta.uuid) == 16, "bad name or uuid")
     for value in (meta.next_sequence, meta.next_segment, meta.records):
         number(value)
@@ -71,9 +71,10 @@ def check_collection(meta: CollectionMeta) -> None:
         if field.dim is not None:
             number(field.dim, 1, DIM_MAX)
     require(len({field.number for field in meta.fields}) == len(meta.fields), "two fields have one number")
+    return meta
 
 
-def check_segment(entry: SegmentEntry) -> None:
+def check_segment(entry: SegmentEntry) -> SegmentEntry:
     """Indexes are not looked at: what is wrong with them sets them aside when they are opened."""
     rows = number(entry.rows, 1, ROWS_MAX)
     require(number(entry.first_sequence) <= number(entry.last_sequence), "sequences end before they begin")
@@ -85,9 +86,10 @@ def check_segment(entry: SegmentEntry) -> None:
         number(field.dim, 1, DIM_MAX)
         require(type(field.sparse) is bool, "sparse is no bool")
         require(number(field.rows, 1, rows) == rows or field.sparse, "a field lacks rows")
+    return entry
 
 
-def check_file(entry: ArrayEntry) -> None:
+def check_file(entry: ArrayEntry) -> ArrayEntry:
     dtype = np.dtype(entry.dtype)
     require(isinstance(entry.dtype, str) and dtype.kind in "biuf" and dtype.names is None, "impossible dtype")
     for length in entry.shape:

@@ -232,17 +232,15 @@ def encode_collection(meta: CollectionMeta) -> bytes:
 
 def decode_collection(key: bytes, stored: bytes) -> CollectionMeta:
     with reading("catalog", "the description of a collection"):
-        name, identity, fields, next_sequence, next_segment, records, paths, (only, exclude) = _unpack(key, stored)
+        name, identity, fields, sequence, segment, records, paths, (only, exclude) = _unpack(key, stored)
         metas = tuple(
             FieldMeta(field, title, dim, Metric(metric), dtype, index_from_dict(index) if index else None)
             for field, title, dim, metric, dtype, index in fields
         )
         (collection,) = _NUMBER.unpack(key)
         columns = Columns(None if only is None else tuple(only), tuple(exclude))
-        counters = (next_sequence, next_segment, records)
-        meta = CollectionMeta(collection, name, identity, metas, *counters, tuple(paths), columns)
-        check_collection(meta)
-        return meta
+        numbers = (sequence, segment, records)
+        return check_collection(CollectionMeta(collection, name, identity, metas, *numbers, tuple(paths), columns))
 
 
 def encode_segment(collection: int, entry: SegmentEntry) -> bytes:
@@ -262,9 +260,7 @@ def decode_segment(key: bytes, stored: bytes) -> SegmentEntry:
             for field, count, dim, sparse, next_index, indexes in fields
         )
         (segment,) = _NUMBER.unpack(key[4:8])
-        entry = SegmentEntry(segment, rows, first, last, integer_ids, entries, tuple(paths), calibration)
-        check_segment(entry)
-        return entry
+        return check_segment(SegmentEntry(segment, rows, first, last, integer_ids, entries, tuple(paths), calibration))
 
 
 def encode_file(key: bytes, entry: ArrayEntry) -> bytes:
@@ -273,9 +269,7 @@ def encode_file(key: bytes, entry: ArrayEntry) -> bytes:
 
 def decode_file(key: bytes, stored: bytes) -> ArrayEntry:
     with reading("catalog", "the entry of a file"):
-        entry = ArrayEntry.from_list(_unpack(key, stored))
-        check_file(entry)
-        return entry
+        return check_file(ArrayEntry.from_list(_unpack(key, stored)))
 
 
 def encode_sequence(key: bytes, sequence: int) -> bytes:
