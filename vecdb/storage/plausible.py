@@ -99,6 +99,7 @@ def check_file(entry: ArrayEntry) -> ArrayEntry:
     require(
         isinstance(entry.crcs, bytes) and len(entry.crcs) == 4 * blocks, "there are not as many checksums as blocks"
     )
+    return entry
 
 
 def decode_deletions(value: bytes) -> I64:
