@@ -20,6 +20,7 @@ import pytest
 
 import vecdb
 from tests.engine import damage
+from tests.golden import make as golden
 from tests.rules.source import ROOT
 from vecdb.engine.findings import REBUILD, RESTORE
 from vecdb.files.arrays import ArrayEntry, write_array
@@ -276,6 +277,30 @@ def test_arrays_that_contradict_are_found(
     assert re.search(told, found[0].what), found
     assert found[0].path.startswith(f"segments/{collection}-1")
     assert found[0].remedy == (REBUILD if "index-" in name else RESTORE)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("slots", set_at(0, 10**6)),
+        ("slots", set_at(slice(0, 2), 7)),
+        ("starts", set_at(1, 0)),
+        ("sizes", set_at(0, 0)),
+        ("centroids", set_at((0, 0), np.nan)),
+        ("scale", set_at(0, np.nan)),
+    ],
+    ids=str,
+)
+def test_lists_that_contradict_are_found(tmp_path: Path, name: str, change: Callable[[np.ndarray], None]) -> None:
+    """Every row is in one list, once: else searches would lose it."""
+    path = golden.unpacked(golden.PLACE, "closed", tmp_path)
+    file = next(path.glob(f"segments/*/*/*/{name}.npy" if name != "scale" else "segments/*/*/*/slots.npy"))
+    collection, segment = (int(part) for part in file.parents[2].name.split("-"))
+    index = "/".join(file.parts[-3:-1])
+    resealed(path, collection, f"{index}/{name}", change, segment)
+    found = only(path)
+    assert found.path == f"segments/{collection}-{segment}/{index}"
+    assert found.remedy == REBUILD
 
 
 @pytest.mark.parametrize(
