@@ -20,7 +20,8 @@ import os
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -166,11 +167,14 @@ class OrderingDisk(PassingDisk):
     def poisoning(self, made: Made) -> _Poisoning:
         return _Poisoning(self, made.path)
 
-    def _new_name(self, path: Path, *, is_log: bool = False) -> None:
+    @contextmanager
+    def _new_name(self, path: Path) -> Iterator[None]:
         root = self._here(path)
         if root is None or path.suffix == names.TEMPORARY:
+            yield
             return
         self.expect(path not in root.used, f"O6: the name {path} is used again")
+        yield
         root.used.add(path)
 
     def _check_mode(self, path: Path) -> None:
@@ -182,8 +186,10 @@ class OrderingDisk(PassingDisk):
     def make_directory(self, path: Path) -> None:
         if root_of(path) is not None:
             self.writing(path)
-        self._new_name(path)
-        self.inner.make_directory(path)
+        if path.name == names.catalog(1) and self.inner.kind(path.parent / names.SUPERBLOCK) is None:
+            self.roots[path.parent] = Root()  # the making of a database begins, perhaps once more
+        with self._new_name(path):
+            self.inner.make_directory(path)
         self.loose[path.parent].append(path)
         self._check_mode(path)
 
@@ -191,8 +197,8 @@ class OrderingDisk(PassingDisk):
         if path.name == names.SUPERBLOCK + names.TEMPORARY:
             self.roots[path.parent] = Root()  # a new database
         self.writing(path)
-        self._new_name(path)
-        inner = self.inner.create(path)
+        with self._new_name(path):
+            inner = self.inner.create(path)
         self._check_mode(path)
         made = self.made[path] = Made(path)
         self.unsynced[path.parent].append(made)
@@ -223,8 +229,11 @@ class OrderingDisk(PassingDisk):
         self.writing(target)
         made = self.made.get(source)
         self.expect(made is None or made.synced_end == made.end, f"O3: {source} is renamed before it was synced")
-        self._new_name(target)
-        self.inner.rename(source, target)
+        with self._new_name(target):
+            self.inner.rename(source, target)
+        root = self._here(target)
+        if root is not None and target.suffix == names.TEMPORARY:
+            root.used.discard(source)  # a name that is taken back before anything was built on it
         self._check_mode(target)
         if made is not None:
             self.made[target] = self.made.pop(source)

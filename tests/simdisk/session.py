@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytest
@@ -171,9 +171,27 @@ class Session:
     recording: bool = True
 
     def __post_init__(self) -> None:
+        self._attach()
+        self.open()
+
+    def _attach(self) -> None:
         self.disk.on_change = self._changed
         self.ordering = OrderingDisk(self.disk)  # type: ignore[arg-type]
-        self.open()
+
+    @classmethod
+    def closed(cls, disk: SimulatedDisk, place: Path, sync: Sync = "full", kernels: Kernels = NUMPY) -> Self:
+        """A session that has opened nothing yet."""
+        session = object.__new__(cls)
+        session.disk, session.place, session.sync, session.kernels = disk, place, sync, kernels
+        session.seed, session.models, session.moments, session.recording = 1, [{}], [], True
+        session.calls = session.acknowledged = session.durable = session.high = session.openings = 0
+        session._attach()
+        return session
+
+    @property
+    def is_open(self) -> bool:
+        db = getattr(self, "db", None)
+        return db is not None and db._engine is not None
 
     # ---- moments ----------------------------------------------------------------------------------------------------
     def _changed(self, name: str, path: Path) -> None:
@@ -194,12 +212,15 @@ class Session:
     # ---- life -------------------------------------------------------------------------------------------------------
     def open(self) -> None:
         self.openings += 1
-        self.db = open_on(
-            self.ordering, self.place, seed=self.seed * 1000 + self.openings, sync=self.sync, kernels=self.kernels
-        )
+        seed = self.seed * 1000 + self.openings
+        self.db = self._do(lambda: open_on(self.ordering, self.place, seed=seed, sync=self.sync, kernels=self.kernels))
+
+    def _do(self, act: Callable[[], Any]) -> Any:
+        """Everything that a session does with the database goes through here."""
+        return act()
 
     def close(self) -> None:
-        self.db.close()
+        self._do(self.db.close)
         self._acknowledge(self.high, durable=True)
 
     def reopen(self) -> None:
@@ -209,7 +230,7 @@ class Session:
     def _change(self, model: Model, act: Callable[[], object], *, batch: bool = True) -> None:
         self.models.append(model)
         self.high += 1
-        act()
+        self._do(act)
         self._acknowledge(self.high, durable=self.sync == "full" or not batch)
 
     @property
@@ -228,12 +249,11 @@ class Session:
         """(what the collection holds after it, the call)."""
         seed = len(self.models) * 100
         held = dict(self.model[name])
-        collection = self.db.get_collection(name)
         vectors = np.array([make_vector(self.seed, seed, number) for number in range(len(ids))])
         payloads = [make_payload(number, seed + number) for number in range(len(ids))]
         for key, vector, payload in zip(ids, vectors, payloads, strict=True):
             held[key] = (vector.tobytes(), payload)
-        return held, lambda: collection.upsert(ids, vectors, payloads)
+        return held, lambda: self.db.get_collection(name).upsert(ids, vectors, payloads)
 
     def patch(self, name: str, ids: Ids) -> None:
         held, seed = dict(self.model[name]), len(self.models)
@@ -241,8 +261,7 @@ class Session:
         for key, patch in zip(ids, patches, strict=True):
             if key in held:
                 held[key] = (held[key][0], {**held[key][1], **patch})
-        collection = self.db.get_collection(name)
-        self._change(self._with(name, held), lambda: collection.update(ids, payloads=patches))
+        self._change(self._with(name, held), lambda: self.db.get_collection(name).update(ids, payloads=patches))
 
     def move(self, name: str, ids: Ids) -> None:
         """New vectors, same payloads."""
@@ -251,18 +270,15 @@ class Session:
         for key, vector in zip(ids, vectors, strict=True):
             if key in held:
                 held[key] = (vector.tobytes(), held[key][1])
-        collection = self.db.get_collection(name)
-        self._change(self._with(name, held), lambda: collection.update(ids, vectors))
+        self._change(self._with(name, held), lambda: self.db.get_collection(name).update(ids, vectors))
 
     def delete(self, name: str, ids: Ids) -> None:
         held = {key: value for key, value in self.model[name].items() if key not in ids}
-        collection = self.db.get_collection(name)
-        self._change(self._with(name, held), lambda: collection.delete(ids))
+        self._change(self._with(name, held), lambda: self.db.get_collection(name).delete(ids))
 
     def delete_where(self, name: str, tag: str) -> None:
         held = {key: value for key, value in self.model[name].items() if tag not in value[1]["tags"]}
-        collection = self.db.get_collection(name)
-        self._change(self._with(name, held), lambda: collection.delete(where={"tags": tag}))
+        self._change(self._with(name, held), lambda: self.db.get_collection(name).delete(where={"tags": tag}))
 
     # ---- schema -----------------------------------------------------------------------------------------------------
     def create(self, name: str) -> None:
@@ -278,22 +294,28 @@ class Session:
 
     # ---- upkeep: no model changes -----------------------------------------------------------------------------------
     def set_index(self, name: str, index: Any) -> None:
-        self.db.get_collection(name).set_index(index)
+        self._do(lambda: self.db.get_collection(name).set_index(index))
 
     def flush(self) -> None:
-        self.db.flush()
+        self._do(lambda: self.db.flush())
         self._acknowledge(self.high, durable=True)
 
     def steps(self, count: int = 1_000) -> list[str]:
         """Maintenance as if the database had been idle for long."""
         done: list[str] = []
-        while len(done) < count and (step := maintain.run_step(self.engine, force=True)) is not None:
+        while len(done) < count and (step := self._do(self._step)) is not None:
             done.append(step)
             if step == "checkpoint":
                 self._acknowledge(self.high, durable=True)
         return done
 
+    def _step(self) -> str | None:
+        return maintain.run_step(self.engine, force=True)
+
     def compact(self) -> None:
+        self._do(self._compact)
+
+    def _compact(self) -> None:
         with self.engine.maintenance_lock:
             maintain.compact_catalog(self.engine)
 

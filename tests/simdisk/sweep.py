@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
-from tests.faults import OrderingDisk
+from tests.faults import OrderingDisk, bad_sync
 from tests.simdisk.catalog import twin_catalogs
 from tests.simdisk.crash import death, key_of, power_loss
 from tests.simdisk.disk import PERSONALITIES, Personality, SimulatedDisk, State
@@ -34,8 +35,10 @@ from tests.simdisk.session import (
     scene,
 )
 from tests.simdisk.workloads import Workload
+from vecdb.errors import Poisoned, StorageFailed
 from vecdb.files import names
 
+SYNCS_MAX = 500
 DEPTH_MAX = 3  # a crash, one during its recovery, one during the recovery of that
 
 
@@ -97,6 +100,43 @@ class Sweep:
                 self._stop_at(moment, session.models, 1)
         self.tally.seconds = time.perf_counter() - start
         return self.tally
+
+    def run_failed_syncs(self) -> Tally:
+        """The n-th sync fails, for every n: the cache forgets that the bytes were dirty, and later syncs succeed."""
+        start = time.perf_counter()
+        with scene() as place, twin_catalogs(), no_turns(), self.workload.limits():
+            self.place = place
+            for number in range(1, SYNCS_MAX):
+                if not self._fail_sync(number):
+                    break
+        self.tally.seconds = time.perf_counter() - start
+        return self.tally
+
+    def _fail_sync(self, number: int) -> bool:
+        random = Random(f"{self.seed}/{self.workload.name}/{self.personality.name}/sync {number}")
+        disk, seen = SimulatedDisk(self.place, self.personality), Counter[str]()
+
+        def fail(call: str, path: Path) -> None:
+            seen[call] += call == "sync"
+            if call == "sync" and seen[call] == number:
+                disk.lose_dirty(path, random)
+                raise bad_sync(path)
+
+        disk.on_call = fail
+        session = Session.closed(disk, self.place, self.workload.sync, self.kernels)
+        try:
+            session.open()
+            self.workload.run(session)
+            session.close()
+        except (Poisoned, StorageFailed):
+            if session.is_open:
+                session.db.close()
+        check_order(session.ordering)
+        moment = Moment(disk.state.copy(), number, "failed sync", session.durable, session.acknowledged, session.high)
+        disk.on_call = None
+        self._stop_at(moment, session.models, 1)
+        self._crash_again(moment.state, session.models[session.durable : session.high + 1], random, DEPTH_MAX - 1)
+        return seen["sync"] >= number
 
     def _stop_at(self, moment: Moment, models: list[Model], depth: int) -> None:
         self.tally.moments += 1
@@ -197,11 +237,8 @@ def _widened(moment: Moment, low: int, high: int) -> Moment:
 
 def _resumed(db: object, disk: SimulatedDisk, ordering: OrderingDisk, sweep: Sweep, models: list[Model]) -> Session:
     """A session on a database that is open already; it records nothing."""
-    session = object.__new__(Session)
-    session.disk, session.place, session.sync, session.kernels = disk, sweep.place, sweep.workload.sync, sweep.kernels
-    session.seed, session.models, session.moments = 3_000, models, []
-    session.calls = session.acknowledged = session.durable = session.high = session.openings = 0
-    session.recording = False
+    session = Session.closed(disk, sweep.place, sweep.workload.sync, sweep.kernels)
+    session.seed, session.models, session.recording = 3_000, models, False
     session.ordering, session.db = ordering, db  # type: ignore[assignment]
     return session
 

@@ -62,6 +62,7 @@ def hopeless(source: Path, reason: str) -> Corrupted:
 def _copy_filled(seams: Seams, data: Path, directory: Path) -> None:
     """The catalog in `directory`, as large as its meta pages say that it was."""
     disk = seams.disk
+    remove_tree(disk, directory)  # an attempt that could not clear it away may have left one
     disk.make_directory(directory)
     disk.make_directory(directory / names.catalog(1))
     source, target = disk.open(data), disk.create(directory / names.catalog(1) / DATA)

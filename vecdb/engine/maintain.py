@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from vecdb.engine import policy
 from vecdb.engine.build import complete, find_missing
 from vecdb.engine.checkpoint import checkpoint
-from vecdb.engine.interrupts import held_interrupts, taking_over
+from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
 from vecdb.engine.load import committed_deletions
 from vecdb.engine.merge import merge
 from vecdb.engine.purge import purge_collection
@@ -108,7 +108,8 @@ def _index_step(engine: Engine, state: CollectionState) -> Step | None:
 def compact_catalog(engine: Engine) -> None:
     """Copies the catalog without its free pages; writers go on into the log. Held: maintenance_lock."""
     with engine.catalog_lock, held_interrupts():
-        engine.catalog.compact()
+        with poisoning(engine):
+            engine.catalog.compact()
         with taking_over(engine):
             take_snapshot(engine)
 

@@ -25,7 +25,7 @@ from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.verify import verify
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import remove_tree
+from vecdb.files.disk import give_name, remove_tree
 from vecdb.files.lock import QuietLock
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions, VectorField
@@ -141,13 +141,12 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
         with readable_catalog(seams, source, temporary) as catalog:
             entries = Entries(catalog)
             collections, tail = _write(source, temporary, seams, entries)
+        give_name(seams.disk, temporary, new)
     except BaseException:
         remove_tree(seams.disk, temporary)
         raise
     finally:
         lock.release()
-    seams.disk.rename(temporary, new)
-    seams.disk.sync_directory(new.parent)
     lost = (tail.next_lsn, max(tail.highest, tail.next_lsn)) if tail.damage else None
     sound = verify(new, seams, None, False, None).ok
     more = Table.COLLECTIONS in entries.unread

@@ -56,6 +56,8 @@ class Disk(Protocol):
 
 NOT_REGULAR = "it is not a regular file, and vecdb follows no links; put the file itself back"
 REMEDIES = {
+    errno.EIO: "Input/output error; the device failed: look at the system log, and open the database again after that",
+    errno.EINTR: "Interrupted system call; try again",
     errno.ENOSPC: "the disk is full; free some space and try again",
     errno.EDQUOT: "the disk quota is used up; free some space and try again",
     errno.EACCES: "permission denied; the user of this process must own the database directory",
@@ -218,6 +220,16 @@ def remove_tree(disk: Disk, path: Path) -> None:
     for name in disk.list(path):
         remove_tree(disk, path / name)
     disk.remove_directory(path)
+
+
+def give_name(disk: Disk, source: Path, target: Path) -> None:
+    """Renames, durably. When it fails, `target` is not there: the old name is given back."""
+    disk.rename(source, target)
+    try:
+        disk.sync_directory(target.parent)
+    except BaseException:
+        disk.rename(target, source)
+        raise
 
 
 def write_file(disk: Disk, path: Path, data: Bytes) -> None:

@@ -6,12 +6,13 @@ another process is working on, and is removed by the next attempt.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 
-from vecdb.errors import AlreadyExists, InvalidInput, Locked
+from vecdb.errors import AlreadyExists, InvalidInput, Locked, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk, remove_tree
+from vecdb.files.disk import Disk, give_name, remove_tree
 from vecdb.files.lock import WriterLock
 
 DATA = "DATA"  # the file, where the target is one
@@ -40,7 +41,11 @@ class Workplace:
         if self.path.is_symlink() or self.path.exists():
             self._check_ours()
             self.lock = self._lock()
-            self._clear()
+            try:
+                self._clear()
+            except BaseException:
+                self.lock.release()
+                raise
         else:
             self.disk.make_directory(self.path)
             self.lock = self._lock()
@@ -69,23 +74,22 @@ class Workplace:
         """The directory gets its name. Every file in it is synced, and so are the directories below it."""
         self.disk.sync_directory(self.path)
         check_free(self.target)
-        self.disk.rename(self.path, self.target)
-        self.disk.sync_directory(self.target.parent)
+        give_name(self.disk, self.path, self.target)
 
     def place_file(self) -> None:
         """The synced file DATA gets the name of the target; the workplace goes."""
         check_free(self.target)
-        self.disk.rename(self.path / DATA, self.target)
-        self.disk.sync_directory(self.target.parent)
+        give_name(self.disk, self.path / DATA, self.target)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             if self.path.is_dir():
-                self._clear()
-                self.disk.remove(self.path / names.LOCK)
-                self.disk.remove_directory(self.path)
+                with contextlib.suppress(StorageFailed):  # whoever next makes this target clears it
+                    self._clear()
+                    self.disk.remove(self.path / names.LOCK)
+                    self.disk.remove_directory(self.path)
         finally:
             self.lock.release()
 

@@ -143,7 +143,7 @@ class Wal:
         self.seams.disk.reach("log:rewritten")
         for file in old:
             self.seams.disk.remove(file.path)
-        self.seams.disk.sync_directory(self.directory)
+        self._sync_directory()
 
     def _start(
         self, start_lsn: int, previous: int, length: int, batches: Iterable[tuple[int, int, Sequence[Bytes]]]
