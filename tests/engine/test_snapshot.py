@@ -246,9 +246,9 @@ def test_damaged_file_is_not_copied_into_a_snapshot(mixed: Stepped, tmp_path: Pa
 
 
 def test_missing_index_is_left_out_and_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vecdb.engine import build
+    from vecdb.engine import wanted
 
-    monkeypatch.setattr(build, "CODED_ROWS_MIN", 16)
+    monkeypatch.setattr(wanted, "CODED_ROWS_MIN", 16)
     with stepped(tmp_path / "db") as made:
         made.write(0, 60)
         while made.step() is not None:

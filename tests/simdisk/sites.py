@@ -1,7 +1,8 @@
 """Every place in the package that calls the disk, found in the sources: new ones are known as soon as they are written.
 
 A site is (file, function, method). Statically, it is a call of a method of `Disk` on something called `disk`, or of a
-method of `File` that nothing else has, or on something called `file` or `handle`. While a test runs, it is the innermost frame of the package.
+method of `File` that nothing else has, or on something called `file` or `handle`. While a test runs, it is the
+innermost frame of the package.
 """
 
 from __future__ import annotations
