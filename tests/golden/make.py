@@ -30,7 +30,7 @@ SHAPES = ("fresh", "killed", "closed")
 SNAPSHOT = "snapshot.vecdb"
 EXPECTED = "expected.json"
 DIM = 20
-ROWS = 60
+ROWS = 48
 K = 5
 
 
@@ -90,8 +90,9 @@ INDEXES: dict[str, Any] = {
     "flat": vecdb.Flat(),
     "hnsw": vecdb.HNSW(m=6, ef_construction=30),
     "ivf": vecdb.IVF(nlist=4),
+    "ivfpq": vecdb.IVFPQ(nlist=4),
 }
-METRICS = {"flat": "l2", "hnsw": "cosine", "ivf": "dot"}
+METRICS = {"flat": "l2", "hnsw": "cosine", "ivf": "dot", "ivfpq": "cosine"}
 
 
 def fill(db: vecdb.Database) -> None:
