@@ -7,6 +7,7 @@ from vecdb.engine.findings import Finding, IndexCheck, RepairedCollection, Repai
 from vecdb.engine.report import CollectionStats, DatabaseStats
 from vecdb.engine.resolve import REMOVE
 from vecdb.engine.restore import RestoreReport, restore, verify_snapshot
+from vecdb.engine.retention import PruneReport, list_snapshots, prune_snapshots
 from vecdb.engine.snapshot import SnapshotInfo
 from vecdb.errors import (
     AlreadyExists,
@@ -54,6 +55,7 @@ __all__ = [
     "Locked",
     "NotFound",
     "Poisoned",
+    "PruneReport",
     "ReadOnly",
     "Record",
     "Records",
@@ -67,7 +69,9 @@ __all__ = [
     "VectorField",
     "VerifyReport",
     "__version__",
+    "list_snapshots",
     "open",
+    "prune_snapshots",
     "repair",
     "restore",
     "verify",

@@ -13,6 +13,7 @@ from vecdb.collection import Collection
 from vecdb.engine import database_calls as calls
 from vecdb.engine.findings import RepairReport, VerifyReport
 from vecdb.engine.report import DatabaseStats
+from vecdb.engine.retention import take_generation
 from vecdb.engine.snapshot import SnapshotInfo
 from vecdb.engine.snapshot import snapshot as take_snapshot
 from vecdb.engine.state import Engine
@@ -111,6 +112,14 @@ class Database:
         AlreadyExists, InvalidInput, Corrupted, StorageFailed; none leaves anything at `dest`.
         """
         return take_snapshot(self._open(), dest, base)
+
+    def snapshot_generation(self, home: str | os.PathLike[str], *, one_file: bool = False) -> SnapshotInfo:
+        """Takes a snapshot into `home`, a directory or a URI, under a name of the time and the last batch.
+
+        It builds on the newest one there. `vecdb.list_snapshots` lists them, `vecdb.prune_snapshots` removes old ones.
+        one_file   a file instead of a directory
+        """
+        return take_generation(self._open(), home, one_file)
 
     # ---- care -----------------------------------------------------------------------------------------------------
     def maintain(self) -> str | None:
@@ -212,6 +221,7 @@ def open(
     interval_ms: int = 1000,
     maintenance: str = "auto",
     threads: int = 0,
+    wal_archive: str | os.PathLike[str] | None = None,
 ) -> Database:
     """Opens the database in a directory; with mode="rw" it is created if there is none.
 
@@ -219,7 +229,9 @@ def open(
     sync          when a write is acknowledged: "full" when it is on disk, "interval", "none"
     maintenance   "auto" on a thread, or "manual": call `Database.maintain`
     threads       for index builds and batches of queries; 0 takes all processors
+    wal_archive   a directory outside of `path` that keeps the log when it is no longer needed, so that
+                  `vecdb.restore(snapshot, path, until=...)` reaches any moment after a snapshot
 
     NotFound, Locked, Corrupted, UnsupportedFormat, StorageFailed; none of them changes anything.
     """
-    return Database(calls.open_engine(path, mode, sync, interval_ms, maintenance, threads))
+    return Database(calls.open_engine(path, mode, sync, interval_ms, maintenance, threads, wal_archive))

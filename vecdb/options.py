@@ -278,12 +278,14 @@ class DatabaseOptions:
     interval_ms    how often "interval" syncs
     maintenance    "auto": a thread seals, indexes, merges and reclaims.  "manual": maintain() runs one step a call
     threads        threads of index builds and batch searches; 0 takes all processors
+    wal_archive    directory that keeps log files when they are no longer needed, or None
     """
 
     sync: str = "full"
     interval_ms: int = 1000
     maintenance: str = "auto"
     threads: int = 0
+    wal_archive: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.sync, str) or self.sync not in SYNC_MODES:

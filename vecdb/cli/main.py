@@ -1,5 +1,4 @@
-"""The command line: `vecdb demo`, `vecdb info`, `vecdb verify`, `vecdb repair`,
-`vecdb warmup`.
+"""The command line: `vecdb demo`, `vecdb info`, `vecdb snapshot`, `vecdb verify`, `vecdb repair`, `vecdb warmup`.
 
 Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted. `vecdb verify`
 and `vecdb repair` have their own.
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path
 
 from vecdb import __version__
+from vecdb.cli.snapshot import add_commands, run_snapshot
 from vecdb.errors import VecdbError
 from vecdb.types import VECTOR_DTYPES
 
@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     )
     info.add_argument("path", type=Path, help="the directory of the database")
     info.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+    add_commands(commands)
 
     verify = commands.add_parser(
         "verify",
@@ -90,6 +92,8 @@ def run(given: argparse.Namespace) -> int:
         from vecdb.cli.info import info
 
         info(given.path, given.json)
+    elif given.command == "snapshot":
+        run_snapshot(given)
     elif given.command == "verify":
         from vecdb.cli.verify import verify
 

@@ -27,11 +27,23 @@ __all__ = ["release", "release_dropped"]
 MODES = ("rw", "r")
 
 
-def open_engine(path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any) -> Engine:
+def open_engine(
+    path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any, wal_archive: Any
+) -> Engine:
     if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
     home = _home(path)
-    return acquire(home, mode, DatabaseOptions(sync, interval_ms, maintenance, threads))
+    archive = None if wal_archive is None else _archive(home, mode, wal_archive)
+    return acquire(home, mode, DatabaseOptions(sync, interval_ms, maintenance, threads, archive))
+
+
+def _archive(home: Path, mode: str, wal_archive: Any) -> str:
+    if mode == "r":
+        raise InvalidInput('wal_archive= is for mode="rw": a reader keeps no log')
+    archive = _home(wal_archive).resolve()
+    if archive.is_relative_to(home.resolve()):
+        raise InvalidInput(f"wal_archive= must lie outside of the database, {archive} does not")
+    return str(archive)
 
 
 def _home(path: Any) -> Path:

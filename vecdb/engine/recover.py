@@ -21,6 +21,7 @@ from vecdb.files.disk import Disk, remove_tree
 from vecdb.files.lock import WriterLock
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
+from vecdb.storage.archive import Archive
 from vecdb.storage.batch import Batch, Part, decode
 from vecdb.storage.catalog import LmdbCatalog, Table
 from vecdb.storage.plausible import check_part, reading
@@ -56,11 +57,15 @@ def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
         open_catalog(engine, writable=True, locked=True)
         log = read_log(engine)
         seams.disk.reach("open:recovered", engine.state.applied_lsn)
-        engine.wal = Wal(seams, engine.wal_directory, engine.superblock.uuid, log.files, max(1, log.epoch))
+        start_archive(engine)
+        keep = engine.archive.keep if engine.archive is not None else lambda paths: None
+        engine.wal = Wal(seams, engine.wal_directory, engine.superblock.uuid, log.files, max(1, log.epoch), keep)
         replay(engine, log)
         engine.doubtful = not log.clean
         settle_names(engine)
         engine.superblock = raise_format(seams, path, engine.superblock)
+        if engine.archive is not None:
+            engine.archive.note_of(engine.snapshot, engine.last_lsn)
         sweep(engine, log)
         engine.purge = find_dropped(engine)
     except BaseException:
@@ -68,6 +73,11 @@ def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
         engine.lock.release()
         raise
     return engine
+
+
+def start_archive(engine: Engine) -> None:
+    if engine.options.wal_archive is not None:
+        engine.archive = Archive(engine.seams, Path(engine.options.wal_archive), engine.superblock.uuid)
 
 
 def let_go_of_catalog(engine: Engine) -> None:
@@ -240,6 +250,8 @@ def settle_names(engine: Engine) -> None:
 def sweep(engine: Engine, log: LogScan) -> None:
     """R9: removes what nothing names: older catalogs, files of unfinished steps, leftovers of the log."""
     disk = engine.seams.disk
+    if engine.archive is not None:
+        engine.archive.keep([path for path in log.leftovers if names.wal_start(path.name) is not None])
     for path in log.leftovers:
         remove_tree(disk, path)
     for name in disk.list(engine.path):

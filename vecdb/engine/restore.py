@@ -11,16 +11,19 @@ The new database has an identity of its own, so that its log is never mixed with
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vecdb.engine import registry
-from vecdb.engine.restore_check import check_database, check_names, newest_generation
+from vecdb.engine.recover import find_newest_catalog
+from vecdb.engine.restore_check import check_database, check_names
+from vecdb.engine.rewind import Moment, apply_schema, batches_until, chunks_of, moment, replay_chunks, schema_at
 from vecdb.engine.snapshot import SnapshotInfo, check_place, info_of
 from vecdb.errors import Corrupted
 from vecdb.files import names
@@ -30,7 +33,7 @@ from vecdb.files.seams import Seams
 from vecdb.files.workplace import Workplace
 from vecdb.storage.catalog import LmdbCatalog, MapFull, Table, create_catalog
 from vecdb.storage.manifest import ANOTHER, ManifestEntry
-from vecdb.storage.schema import UUID_KEY, Superblock, new_uuid, seal
+from vecdb.storage.schema import Superblock, new_uuid
 from vecdb.storage.snapshot_forms import DirectoryForm
 from vecdb.storage.snapshot_source import Resolved, open_source
 from vecdb.storage.stream import Rows, read_stream
@@ -66,8 +69,15 @@ class RestoreReport:
 def restore(
     snapshot: str | os.PathLike[str],
     path: str | os.PathLike[str],
+    until: int | dt.datetime | None = None,
+    *,
+    wal_archive: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> RestoreReport:
     """Makes a database in the new directory `path` of a snapshot: a directory, one file, or a URI.
+
+    until         the last batch (lsn) that it shall hold, or a time (UTC if naive); None: all that there is
+    wal_archive   the directories that `vecdb.open(..., wal_archive=...)` filled since the snapshot; the "wal"
+                  directory of the database itself holds what is newest
 
     Nothing is written outside of `path` and, while it is made, `path` + ".tmp". Everything is checked before the
     directory appears: digests of all files, that the catalog names these and no others, that every collection opens
@@ -76,28 +86,31 @@ def restore(
     began = time.monotonic()
     seams = registry.DEFAULT_SEAMS
     target = Path(os.path.abspath(Path(check_place("path", path)).expanduser()))
+    wanted = moment(until, wal_archive)
     source = Resolved(open_source(seams, check_place("snapshot", snapshot)))
     manifest = source.source.manifest
     with Workplace(seams.disk, target) as work:
         check_space(work.path, manifest.size)
         made = _Made(seams, source, DirectoryForm(seams.disk, work))
         superblock = made.superblock()
-        made.fetch(superblock.uuid)
-        batches = logged_batches(source)
-        made.write_log(superblock.uuid, batches)
+        made.fetch()
+        chunks = chunks_of(batches_until(seams, manifest, logged_batches(source), wanted))
+        first = next(chunks)
+        made.write_log(superblock.uuid, first)
         made.finish()
-        records, queries = check_database(seams, work.path)
-        seams.disk.reach("restore:checked", manifest.lsn)
+        replayed = len(first) + made.go_on(superblock, wanted, chunks)
+        lsn, records, queries = check_database(seams, work.path)
+        seams.disk.reach("restore:checked", lsn)
         work.place()
-        seams.disk.reach("restore:placed", manifest.lsn)
+        seams.disk.reach("restore:placed", lsn)
     return RestoreReport(
         str(target),
         str(uuid.UUID(bytes=superblock.uuid)),
-        manifest.lsn,
+        lsn,
         len(manifest.entries),
         manifest.size,
         records,
-        len(batches),
+        replayed,
         queries,
         time.monotonic() - began,
     )
@@ -120,8 +133,8 @@ class _Made:
         self.form.put(names.SUPERBLOCK + names.TEMPORARY, [made.encode()])
         return made
 
-    def fetch(self, identity: bytes) -> None:
-        """The immutable files and the catalog, which is made that of the new database."""
+    def fetch(self) -> None:
+        """The immutable files and the catalog."""
         plain = [e for e in self.manifest.entries if e.path.startswith(("segments/", "catalog-"))]
         for entry in plain:
             self.form.place_of(entry.path)
@@ -131,12 +144,6 @@ class _Made:
                 self._rebuild(stream)
             for _ in pool.map(self._copy, sorted(plain, key=lambda entry: -entry.size)):
                 pass
-        number = newest_generation(self.seams, self.form.root)
-        catalog = LmdbCatalog(self.seams, self.form.root, number, writable=True)
-        try:
-            _commit(catalog, [(Table.DATABASE, [(UUID_KEY, seal(UUID_KEY, identity))])])
-        finally:
-            catalog.close()
 
     def _copy(self, entry: ManifestEntry) -> None:
         self.form.put(entry.path, self.source.pieces(entry))
@@ -164,6 +171,13 @@ class _Made:
     def finish(self) -> None:
         check_names(self.seams, self.form.root, self.manifest, self.source.source.place)
         self.form.complete("restore:written", self.manifest.lsn)
+
+    def go_on(self, superblock: Superblock, wanted: Moment, chunks: Iterator[list[LoggedBatch]]) -> int:
+        """The schema of the moment, and the batches beyond the first chunk, which are counted."""
+        schema = schema_at(self.seams, self.manifest, wanted)
+        if schema is not None:
+            apply_schema(self.seams, self.form.root, find_newest_catalog(self.seams.disk, self.form.root), schema)
+        return replay_chunks(self.seams, self.form.root, superblock, chunks)
 
 
 def logged_batches(source: Resolved) -> list[LoggedBatch]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vecdb.engine import calls, registry
 from vecdb.engine.load import collection_of
+from vecdb.engine.recover import find_newest_catalog
 from vecdb.engine.snapshot_cut import named_files
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Corrupted
@@ -17,22 +18,13 @@ from vecdb.files import names
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
 from vecdb.storage.catalog import LmdbCatalog, Table
+from vecdb.storage.catalog_probe import probe
 from vecdb.storage.manifest import ANOTHER, Manifest, decoding
 from vecdb.storage.schema import STATE_KEY, FieldMeta, decode_state
 from vecdb.types import Metric
 
 SPOTS = 4  # records of each vector field that are searched for
 TOLERANCE = 1e-4  # relative, of a distance in float32
-
-
-def newest_catalog(seams: Seams, directory: Path) -> LmdbCatalog:
-    """The catalog of a database that nobody has open, to read."""
-    return LmdbCatalog(seams, directory, newest_generation(seams, directory), writable=False, locked=False)
-
-
-def newest_generation(seams: Seams, directory: Path) -> int:
-    generations = [names.catalog_generation(name) for name in seams.disk.list(directory)]
-    return max(generation for generation in generations if generation is not None)
 
 
 def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -> None:
@@ -43,7 +35,12 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
     listed = {
         entry.path: (entry.size, entry.digest) for entry in manifest.entries if entry.path.startswith("segments/")
     }
-    catalog = newest_catalog(seams, directory)
+    generation = find_newest_catalog(seams.disk, directory)
+    if manifest.form == "directory":
+        trouble = probe(directory, generation, locked=False)
+        if trouble is not None:
+            raise Corrupted(place, 0, f"its catalog cannot be read: {trouble}; {ANOTHER}")
+    catalog = LmdbCatalog(seams, directory, generation, writable=False, locked=False)
     try:
         with decoding(place):
             reader = catalog.read()
@@ -63,14 +60,14 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
         raise Corrupted(place, 0, f"its catalog does not name {min(listed)}; {ANOTHER}")
 
 
-def check_database(seams: Seams, directory: Path) -> tuple[int, int]:
-    """(records, queries answered) after every collection was opened. Corrupted if one answers wrongly."""
+def check_database(seams: Seams, directory: Path) -> tuple[int, int, int]:
+    """(last batch, records, queries answered) after every collection was opened. Corrupted if one answers wrongly."""
     with decoding(str(directory)):
         engine = registry.acquire(directory, "r", DatabaseOptions(maintenance="manual"), seams)
         try:
             states = [collection_of(engine, number) for number in sorted(engine.names.values())]
             records = sum(state.view.records for state in states)
-            return records, sum(_check_collection(engine, state) for state in states)
+            return engine.published_lsn, records, sum(_check_collection(engine, state) for state in states)
         finally:
             registry.release(engine)
 

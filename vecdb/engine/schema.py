@@ -51,17 +51,23 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
     engine.wal.check()
     with poisoning(engine):
         try:
-            with engine.catalog.write() as writer:
-                change(writer)
+            _commit(engine, change)
         except MapFull:
             engine.catalog.compact()
             try:
-                with engine.catalog.write() as writer:
-                    change(writer)
+                _commit(engine, change)
             except MapFull as error:
                 raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
     with taking_over(engine):
         take_snapshot(engine)
+
+
+def _commit(engine: Engine, change: Callable[[Writer], None]) -> None:
+    """One transaction. What the log does not tell, changes of the schema, the archive knows before it happened."""
+    with engine.catalog.write() as writer:
+        change(writer)
+        if engine.archive is not None:
+            engine.archive.note_of(writer, engine.last_lsn)
 
 
 def take_snapshot(engine: Engine) -> None:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vecdb.engine.snapshot_cut import NO_LINK, Cut, Named, cut, in_attempts
+from vecdb.engine.snapshot_cut import Cut, Named, cut, in_attempts
 from vecdb.engine.state import Engine
-from vecdb.errors import Corrupted, InvalidInput, StorageFailed
+from vecdb.errors import Corrupted, InvalidInput
 from vecdb.files import names
-from vecdb.files.disk import Bytes
+from vecdb.files.disk import Bytes, try_link
 from vecdb.files.record import FileHeader
 from vecdb.files.workplace import Workplace
 from vecdb.storage.catalog import LmdbCatalog, Reader, copy_catalog, reader_beside
@@ -98,9 +98,8 @@ def check_place(name: str, value: Any) -> str:
 def _manifest(
     engine: Engine, form: str, taken: Cut, written: int, bases: Iterable[str], entries: list[ManifestEntry]
 ) -> Manifest:
-    time_ns = engine.seams.clock.time_ns()
-    identity = engine.superblock.uuid
-    return Manifest(form, identity, taken.lsn, taken.applied_lsn, time_ns, written, tuple(bases), tuple(entries))
+    numbers = (taken.lsn, taken.applied_lsn, taken.time_ns, written)
+    return Manifest(form, engine.superblock.uuid, *numbers, tuple(bases), tuple(entries))
 
 
 def _log_name(engine: Engine, taken: Cut) -> str:
@@ -162,13 +161,7 @@ def _link(form: DirectoryForm, place: Path, path: str) -> bool:
     target = form.place_of(path)
     if form.disk.size(target) is not None:
         return True  # from an earlier attempt: names of segments are never used again
-    try:
-        form.disk.link(place, target)
-    except StorageFailed as error:
-        if error.errno in NO_LINK:
-            return False
-        raise
-    return True
+    return try_link(form.disk, place, target)
 
 
 def _fetch(form: DirectoryForm, named: Named, content: memoryview, earlier: Source | None) -> int:

@@ -27,7 +27,6 @@ from vecdb.storage.manifest import ManifestEntry
 from vecdb.storage.schema import STATE_KEY, decode_file, decode_state, file_path
 from vecdb.storage.wal_scan import LoggedBatch, scan
 
-NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS}
 MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, None}
 WRITER_ATTEMPTS = 3  # the first write after an unclean stop may rewrite the log that is being read
 PAGE_ROWS = 1024
@@ -48,10 +47,11 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`maps`: the content of the files that were not linked, by path."""
+    """`maps`: the content of the files that were not linked, by path. `time_ns`: before the catalog was taken."""
 
     lsn: int
     applied_lsn: int
+    time_ns: int
     files: tuple[Named, ...]
     maps: dict[str, memoryview]
     batches: tuple[LoggedBatch, ...]
@@ -87,12 +87,15 @@ def cut(engine: Engine, catalog: Callable[[], Reader], link: Link) -> Cut:
     engine.seams.disk.reach("snapshot:begun", acknowledged)
     with engine.removal_lock:
         engine.check_open()
+        time_ns = engine.seams.clock.time_ns()
+        if engine.archive is not None:
+            time_ns = max(time_ns, engine.archive.noted_ns + 1)
         reader = catalog()
         applied = decode_state(reader.get(Table.DATABASE, STATE_KEY)).applied_lsn
         files, maps = _gather(engine, reader, link)
         batches = _tail(engine, applied, acknowledged)
     engine.seams.disk.reach("snapshot:cut", acknowledged)
-    return Cut(max(acknowledged, applied), applied, files, maps, batches)
+    return Cut(max(acknowledged, applied), applied, time_ns, files, maps, batches)
 
 
 def _gather(engine: Engine, reader: Reader, link: Link) -> tuple[tuple[Named, ...], dict[str, memoryview]]:

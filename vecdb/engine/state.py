@@ -31,6 +31,7 @@ from vecdb.files.lock import WriterLock
 from vecdb.files.seams import Seams
 from vecdb.index.growing import GrowingFlat
 from vecdb.options import DatabaseOptions
+from vecdb.storage.archive import Archive
 from vecdb.storage.catalog import Catalog, Reader
 from vecdb.storage.growing import Growing
 from vecdb.storage.schema import (
@@ -116,6 +117,7 @@ class Engine:
         self.snapshot: Reader
         self.state = DatabaseState()
         self.wal: Wal | None = None
+        self.archive: Archive | None = None  # where the log goes when it is retired
         self.collections: dict[int, CollectionState] = {}
         self.names: dict[str, int] = {}
         self.pending: deque[Pending] = deque()

@@ -232,6 +232,34 @@ def give_name(disk: Disk, source: Path, target: Path) -> None:
         raise
 
 
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS}
+COPY_BYTES = 1 << 20
+
+
+def try_link(disk: Disk, source: Path, target: Path) -> bool:
+    """Whether `target` is now a second name of `source`: not on another file system, nor on one without links."""
+    try:
+        disk.link(source, target)
+    except StorageFailed as error:
+        if error.errno in NO_LINK:
+            return False
+        raise
+    return True
+
+
+def copy_file(disk: Disk, source: Path, target: Path) -> None:
+    """A new synced file with the same bytes; its directory is not synced."""
+    old, new, offset = disk.open(source), disk.create(target), 0
+    try:
+        while piece := old.read_at(COPY_BYTES, offset):
+            new.write_at(piece, offset)
+            offset += len(piece)
+        new.sync()
+    finally:
+        old.close()
+        new.close()
+
+
 def write_file(disk: Disk, path: Path, data: Bytes) -> None:
     """A new file, whole and synced; its directory is not."""
     file = disk.create(path)

@@ -23,6 +23,7 @@ _SNAPSHOT_FILE = re.compile(
     rf"{SUPERBLOCK}|catalog-\d{{1,10}}/data\.mdb|{re.escape(CATALOG_STREAM)}|wal/\d{{20}}-[0-9a-f]{{32}}\.wal"
     r"|segments/\d{1,10}-\d{1,10}/(?:[a-z0-9][a-z0-9_-]{0,62}/){0,4}[a-z][a-z0-9_]{0,62}\.npy"
 )
+_SCHEMA = re.compile(r"(\d{20})-(\d{20})\.schema")
 _INDEX = re.compile(r"index-(\d{1,10})")
 
 
@@ -43,6 +44,17 @@ def wal(start_lsn: int, unique: bytes) -> str:
 def wal_start(name: str) -> int | None:
     found = _WAL.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def schema(lsn: int, time_ns: int) -> str:
+    """Of a description of all collections in an archive, as they were from batch `lsn` and this time on."""
+    return f"{lsn:020d}-{time_ns:020d}.schema"
+
+
+def schema_numbers(name: str) -> tuple[int, int] | None:
+    """(lsn, time_ns)"""
+    found = _SCHEMA.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def segment(collection: int, number: int) -> str:

@@ -28,6 +28,7 @@ MANIFEST_FORMAT = 1
 MANIFEST_HEADER = struct.Struct("<8sIIQ")  # magic format 0 length of the body
 MANIFEST_MAX = 1 << 28  # bytes of a body; some two million files
 SIZE_MAX = 1 << 62
+ANOTHER = "restore another snapshot"
 FORMS = ("directory", "file", "store")
 BASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -80,8 +81,28 @@ def encode_manifest(manifest: Manifest) -> bytes:
     m = manifest
     entries = [[entry.path, entry.size, entry.digest, entry.at] for entry in m.entries]
     body: bytes = msgpack.packb([m.form, m.uuid, m.lsn, m.applied_lsn, m.time_ns, m.written, list(m.bases), entries])
-    data = MANIFEST_HEADER.pack(MANIFEST_MAGIC, MANIFEST_FORMAT, 0, len(body)) + body
+    return enclose(MANIFEST_MAGIC, MANIFEST_FORMAT, body)
+
+
+def enclose(magic: bytes, version: int, body: bytes) -> bytes:
+    """header | body | digest of both: what a manifest and a description of collections look like on disk."""
+    data = MANIFEST_HEADER.pack(magic, version, 0, len(body)) + body
     return data + digest_of(data)
+
+
+def disclose(data: bytes, magic: bytes, version: int, place: str) -> memoryview:
+    """The body, when all of it is as it was written."""
+    head = MANIFEST_HEADER.size
+    if len(data) < head + DIGEST_SIZE or data[:8] != magic:
+        raise Corrupted(place, 0, f"this is not the file that its name says, or it is cut off; {ANOTHER}")
+    _, found, flags, length = MANIFEST_HEADER.unpack(data[:head])
+    if length > MANIFEST_MAX or len(data) != head + length + DIGEST_SIZE:
+        raise Corrupted(place, 0, f"it has {len(data)} bytes and is cut off or lengthened; {ANOTHER}")
+    if digest_of(memoryview(data)[:-DIGEST_SIZE]) != data[-DIGEST_SIZE:]:
+        raise Corrupted(place, 0, f"its checksum does not match; {ANOTHER}")
+    if found != version or flags:
+        raise UnsupportedFormat(found if not flags else f"{found} ({flags:#x})", version, version)
+    return memoryview(data)[head:-DIGEST_SIZE]
 
 
 def digest_of(data: bytes | memoryview) -> bytes:
@@ -90,25 +111,13 @@ def digest_of(data: bytes | memoryview) -> bytes:
 
 def decode_manifest(data: bytes, place: str) -> Manifest:
     """Corrupted, or UnsupportedFormat, unless every word of it can be used as it is."""
-    head = MANIFEST_HEADER.size
-    if len(data) < head + DIGEST_SIZE or data[:8] != MANIFEST_MAGIC:
-        raise Corrupted(place, 0, "this is not the manifest of a vecdb snapshot; take another snapshot")
-    _, version, flags, length = MANIFEST_HEADER.unpack(data[:head])
-    if length > MANIFEST_MAX or len(data) != head + length + DIGEST_SIZE:
-        raise Corrupted(place, 0, f"the manifest has {len(data)} bytes and is cut off or lengthened; {ANOTHER}")
-    if digest_of(memoryview(data)[:-DIGEST_SIZE]) != data[-DIGEST_SIZE:]:
-        raise Corrupted(place, 0, f"the checksum of the manifest does not match; {ANOTHER}")
-    if version != MANIFEST_FORMAT or flags:
-        raise UnsupportedFormat(version if not flags else f"{version} ({flags:#x})", MANIFEST_FORMAT, MANIFEST_FORMAT)
+    body = disclose(data, MANIFEST_MAGIC, MANIFEST_FORMAT, place)
     with decoding(place):
-        form, identity, lsn, applied_lsn, time_ns, written, bases, entries = msgpack.unpackb(data[head:-DIGEST_SIZE])
+        form, identity, lsn, applied_lsn, time_ns, written, bases, entries = msgpack.unpackb(body)
         made = tuple(ManifestEntry(*entry) for entry in entries)
         manifest = Manifest(form, identity, lsn, applied_lsn, time_ns, written, tuple(bases), made)
     _check(manifest, place)
     return manifest
-
-
-ANOTHER = "restore another snapshot"
 
 
 @contextmanager

@@ -38,19 +38,25 @@ from vecdb.storage.snapshot_store import Store, is_uri, open_store
 LIMIT = MANIFEST_HEADER.size + MANIFEST_MAX + DIGEST_SIZE
 
 
-class Source(Protocol):
+class Holder(Protocol):
+    """What has files of a snapshot: the snapshot itself, or one that it builds on."""
+
+    @property
+    def place(self) -> str: ...
+    def size_of(self, entry: ManifestEntry) -> int | None: ...
+    def pieces(self, entry: ManifestEntry) -> Iterator[bytes]: ...
+
+
+class Source(Holder, Protocol):
     """A snapshot to read. `own` are the files that lie in it, `name` is what others call it, beside it in `parent`."""
 
-    place: str
     name: str
     parent: str
     manifest: Manifest
     digest: bytes
     own: dict[ManifestEntry, int]
 
-    def size_of(self, entry: ManifestEntry) -> int | None: ...
-    def pieces(self, entry: ManifestEntry) -> Iterator[bytes]: ...
-    def beside(self, name: str) -> Source: ...
+    def beside(self, name: str) -> Holder: ...
 
 
 def open_source(seams: Seams, place: str) -> Source:
@@ -90,7 +96,7 @@ class DirectorySource:
     def pieces(self, entry: ManifestEntry) -> Iterator[bytes]:
         return _read(self.disk, self.path / entry.path, 0, entry.size)
 
-    def beside(self, name: str) -> Source:
+    def beside(self, name: str) -> Holder:
         return DirectorySource(self.disk, self.path.with_name(name))
 
 
@@ -113,24 +119,15 @@ class FileSource:
     def pieces(self, entry: ManifestEntry) -> Iterator[bytes]:
         return _read(self.disk, self.path, self.own[entry], entry.size)
 
-    def beside(self, name: str) -> Source:
+    def beside(self, name: str) -> Holder:
         return FileSource(self.disk, self.path.with_name(name))
 
 
-class StoreSource:
+class StoreObjects:
+    """Objects below one URI, with a manifest or, once it was pruned, without: others may still need them."""
+
     def __init__(self, store: Store) -> None:
-        self.store = store
-        self.place, self.name, self.parent = store.uri, store.name, store.parent
-        size = store.size(names.MANIFEST)
-        if size is None:
-            raise NotFound(f"there is no snapshot at {store.uri}: it has no object {names.MANIFEST}")
-        if size > LIMIT:
-            raise Corrupted(store.uri, 0, f"the manifest has {size} bytes; {ANOTHER}")
-        data = b"".join(store.read(names.MANIFEST, size))
-        self.manifest, self.digest = decode_manifest(data, f"{store.uri}/{names.MANIFEST}"), digest_of(data)
-        if self.manifest.form != "store":
-            raise Corrupted(store.uri, 0, f"the manifest is not that of a store; {ANOTHER}")
-        self.own = _offsets(self.manifest, 0)
+        self.store, self.place = store, store.uri
         self.sizes: dict[str, int] | None = None
 
     def size_of(self, entry: ManifestEntry) -> int | None:
@@ -141,8 +138,24 @@ class StoreSource:
     def pieces(self, entry: ManifestEntry) -> Iterator[bytes]:
         return self.store.read(entry.path, entry.size)
 
-    def beside(self, name: str) -> Source:
-        return StoreSource(self.store.beside(name))
+
+class StoreSource(StoreObjects):
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.name, self.parent = store.name, store.parent
+        size = store.size(names.MANIFEST)
+        if size is None:
+            raise NotFound(f"there is no snapshot at {store.uri}: it has no object {names.MANIFEST}")
+        if size > LIMIT:
+            raise Corrupted(store.uri, 0, f"the manifest has {size} bytes; {ANOTHER}")
+        data = b"".join(store.read(names.MANIFEST, size))
+        self.manifest, self.digest = decode_manifest(data, f"{store.uri}/{names.MANIFEST}"), digest_of(data)
+        if self.manifest.form != "store":
+            raise Corrupted(store.uri, 0, f"the manifest is not that of a store; {ANOTHER}")
+        self.own = _offsets(self.manifest, 0)
+
+    def beside(self, name: str) -> Holder:
+        return StoreObjects(self.store.beside(name))
 
 
 def _read_whole(disk: Disk, path: Path) -> bytes:
@@ -195,23 +208,23 @@ class Resolved:
     def __init__(self, source: Source) -> None:
         self.source = source
         manifest = source.manifest
-        self.owners = [source, *(self._base(source, name) for name in manifest.bases)]
+        self.owners: list[Holder] = [source, *(self._base(source, name) for name in manifest.bases)]
         for entry in manifest.entries:
             owner, own = self._owner(entry)
             found = owner.size_of(own)
-            if own not in owner.own or found is None:
+            if found is None:
                 raise Corrupted(owner.place, 0, f"{entry.path} is missing; {ANOTHER}")
             if found != entry.size:
                 raise Corrupted(owner.place, 0, f"{entry.path} has {found} bytes instead of {entry.size}; {ANOTHER}")
 
     @staticmethod
-    def _base(source: Source, name: str) -> Source:
+    def _base(source: Source, name: str) -> Holder:
         try:
             return source.beside(name)
         except NotFound as error:
             raise Corrupted(source.place, 0, f"its base {name} is missing from {source.parent}; {ANOTHER}") from error
 
-    def _owner(self, entry: ManifestEntry) -> tuple[Source, ManifestEntry]:
+    def _owner(self, entry: ManifestEntry) -> tuple[Holder, ManifestEntry]:
         return self.owners[entry.at], ManifestEntry(entry.path, entry.size, entry.digest)
 
     def bytes_of(self, prefix: str) -> tuple[ManifestEntry, bytes]:

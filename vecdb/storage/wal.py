@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,18 @@ class LogFile:
 class Wal:
     """The writing end. `files` are in order of lsn; the last is the one that grows, once `handle` is open."""
 
-    def __init__(self, seams: Seams, directory: Path, uuid: bytes, files: list[LogFile], epoch: int) -> None:
+    def __init__(
+        self,
+        seams: Seams,
+        directory: Path,
+        uuid: bytes,
+        files: list[LogFile],
+        epoch: int,
+        archive: Callable[[Sequence[Path]], None] = lambda paths: None,
+    ) -> None:
         self.seams, self.directory, self.uuid = seams, directory, uuid
         self.files, self.epoch = files, epoch
+        self.archive = archive  # called with files that are about to be removed; returns when they are kept
         self.handle: File | None = None
         self.synced_upto = 0  # bytes of the newest file
         self.marked_upto = 0
@@ -141,6 +150,7 @@ class Wal:
             self.files, self.epoch = old, self.epoch - 1
             raise
         self.seams.disk.reach("log:rewritten")
+        self.archive([file.path for file in old])
         for file in old:
             self.seams.disk.remove(file.path)
         self._sync_directory()
@@ -189,6 +199,7 @@ class Wal:
     def retire(self, applied_lsn: int) -> None:
         """Removes files whose batches the catalog holds; never the newest."""
         gone = [file for file in self.files[:-1] if file.last_lsn <= applied_lsn]
+        self.archive([file.path for file in gone])
         for file in gone:
             self.seams.disk.reach("log:retire", file.last_lsn)
             self.seams.disk.remove(file.path)
