@@ -424,6 +424,10 @@ class FaultyDisk(PassingDisk):
         self.call("rename", target)
         self.inner.rename(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        self.call("link", target)
+        self.inner.link(source, target)
+
     def remove(self, path: Path) -> None:
         self.call("remove", path)
         self.inner.remove(path)

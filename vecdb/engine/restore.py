@@ -17,12 +17,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vecdb.engine import registry
 from vecdb.engine.recover import find_newest_catalog
-from vecdb.engine.restore_check import check_database, check_names
+from vecdb.engine.restore_check import check_database, check_names, check_pages
 from vecdb.engine.rewind import Moment, apply_schema, batches_until, chunks_of, moment, replay_chunks, schema_at
 from vecdb.engine.snapshot import SnapshotInfo, check_place, info_of
 from vecdb.errors import Corrupted
@@ -89,17 +90,20 @@ def restore(
     wanted = moment(until, wal_archive)
     source = Resolved(open_source(seams, check_place("snapshot", snapshot)))
     manifest = source.source.manifest
-    with Workplace(seams.disk, target) as work:
+    with Workplace(seams.disk, target) as work, closing(DirectoryForm(seams.disk, work)) as form:
         check_space(work.path, manifest.size)
-        made = _Made(seams, source, DirectoryForm(seams.disk, work))
+        made = _Made(seams, source, form)
         superblock = made.superblock()
         made.fetch()
         chunks = chunks_of(batches_until(seams, manifest, logged_batches(source), wanted))
         first = next(chunks)
         made.write_log(superblock.uuid, first)
-        made.finish()
+        form.complete()
+        made.check()
         replayed = len(first) + made.go_on(superblock, wanted, chunks)
         lsn, records, queries = check_database(seams, work.path)
+        form.settle()  # files went to the disk while they were checked
+        seams.disk.reach("restore:written", manifest.lsn)
         seams.disk.reach("restore:checked", lsn)
         work.place()
         seams.disk.reach("restore:placed", lsn)
@@ -131,6 +135,7 @@ class _Made:
             raise Corrupted(self.source.source.place, 0, f"its superblock is that of another database; {ANOTHER}")
         made = replace(old, uuid=new_uuid(self.seams.random.bytes(16)))
         self.form.put(names.SUPERBLOCK + names.TEMPORARY, [made.encode()])
+        self.form.settle()  # synced before it gets its name
         return made
 
     def fetch(self) -> None:
@@ -168,16 +173,21 @@ class _Made:
         pieces = sealed_log(header, self.seams.clock.time_ns(), ((b.lsn, b.time_ns, b.payload) for b in batches))
         self.form.put(f"{names.WAL_DIRECTORY}/{names.wal(start, random.bytes(16))}", pieces)
 
-    def finish(self) -> None:
+    def check(self) -> None:
+        """The catalog can be read, and is that of the manifest."""
+        if self.manifest.form == "directory":
+            check_pages(self.seams, self.form.root)
         check_names(self.seams, self.form.root, self.manifest, self.source.source.place)
-        self.form.complete("restore:written", self.manifest.lsn)
 
     def go_on(self, superblock: Superblock, wanted: Moment, chunks: Iterator[list[LoggedBatch]]) -> int:
         """The schema of the moment, and the batches beyond the first chunk, which are counted."""
         schema = schema_at(self.seams, self.manifest, wanted)
+        following = next(chunks, None)
+        if schema is not None or following is not None:
+            self.form.settle()
         if schema is not None:
             apply_schema(self.seams, self.form.root, find_newest_catalog(self.seams.disk, self.form.root), schema)
-        return replay_chunks(self.seams, self.form.root, superblock, chunks)
+        return replay_chunks(self.seams, self.form.root, superblock, following, chunks)
 
 
 def logged_batches(source: Resolved) -> list[LoggedBatch]:

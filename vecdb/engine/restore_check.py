@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from vecdb.engine import calls, registry
+from vecdb.engine.findings import REBUILD
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import find_newest_catalog
+from vecdb.engine.schema import check_name
 from vecdb.engine.snapshot_cut import named_files
 from vecdb.engine.state import CollectionState, Engine
+from vecdb.engine.verify import verify
 from vecdb.errors import Corrupted
 from vecdb.files import names
 from vecdb.files.seams import Seams
@@ -20,11 +25,18 @@ from vecdb.options import DatabaseOptions
 from vecdb.storage.catalog import LmdbCatalog, Table
 from vecdb.storage.catalog_probe import probe
 from vecdb.storage.manifest import ANOTHER, Manifest, decoding
-from vecdb.storage.schema import STATE_KEY, FieldMeta, decode_state
+from vecdb.storage.schema import STATE_KEY, FieldMeta, decode_collection, decode_state
 from vecdb.types import Metric
 
 SPOTS = 4  # records of each vector field that are searched for
 TOLERANCE = 1e-4  # relative, of a distance in float32
+
+
+def check_pages(seams: Seams, directory: Path) -> None:
+    """LMDB believes its pages: those that came from elsewhere are read in a child process first."""
+    trouble = probe(directory, find_newest_catalog(seams.disk, directory), locked=False)
+    if trouble is not None:
+        raise Corrupted(directory, 0, f"its catalog cannot be read: {trouble}; {ANOTHER}")
 
 
 def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -> None:
@@ -36,10 +48,6 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
         entry.path: (entry.size, entry.digest) for entry in manifest.entries if entry.path.startswith("segments/")
     }
     generation = find_newest_catalog(seams.disk, directory)
-    if manifest.form == "directory":
-        trouble = probe(directory, generation, locked=False)
-        if trouble is not None:
-            raise Corrupted(place, 0, f"its catalog cannot be read: {trouble}; {ANOTHER}")
     catalog = LmdbCatalog(seams, directory, generation, writable=False, locked=False)
     try:
         with decoding(place):
@@ -47,6 +55,8 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
             applied = decode_state(reader.get(Table.DATABASE, STATE_KEY)).applied_lsn
             if applied != manifest.applied_lsn:
                 raise Corrupted(place, 0, f"its catalog is at batch {applied}, not {manifest.applied_lsn}; {ANOTHER}")
+            for key, value in reader.scan(Table.COLLECTIONS, b""):
+                check_name(decode_collection(key, value).name)
             for named, _ in named_files(directory, reader):
                 found = listed.pop(named.path, None)
                 if found is None and not names.is_index_file(named.path):
@@ -61,8 +71,14 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
 
 
 def check_database(seams: Seams, directory: Path) -> tuple[int, int, int]:
-    """(last batch, records, queries answered) after every collection was opened. Corrupted if one answers wrongly."""
-    with decoding(str(directory)):
+    """(last batch, records, queries answered) after everything was looked at. Corrupted if anything is not sound.
+
+    Damage to indexes is none: they are rebuilt.
+    """
+    with answering(directory):
+        for finding in verify(directory, seams, None, False, None).findings:
+            if finding.remedy != REBUILD:
+                raise Corrupted(directory / finding.path, finding.offset or 0, f"{finding.what}; {ANOTHER}")
         engine = registry.acquire(directory, "r", DatabaseOptions(maintenance="manual"), seams)
         try:
             states = [collection_of(engine, number) for number in sorted(engine.names.values())]
@@ -70,6 +86,17 @@ def check_database(seams: Seams, directory: Path) -> tuple[int, int, int]:
             return engine.published_lsn, records, sum(_check_collection(engine, state) for state in states)
         finally:
             registry.release(engine)
+
+
+@contextmanager
+def answering(directory: Path) -> Iterator[None]:
+    """A forged catalog or log may say what no writer ever said. Whatever comes of that is Corrupted too."""
+    try:
+        with decoding(str(directory)):
+            yield
+    except (ArithmeticError, AssertionError, AttributeError, MemoryError, RuntimeError, StopIteration) as error:
+        reason = f"what it holds cannot be used ({error!r}); {ANOTHER}"
+        raise Corrupted(directory, 0, reason) from error
 
 
 def _check_collection(engine: Engine, state: CollectionState) -> int:

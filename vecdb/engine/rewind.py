@@ -165,9 +165,15 @@ def chunks_of(batches: Iterable[LoggedBatch]) -> Iterator[list[LoggedBatch]]:
     yield chunk
 
 
-def replay_chunks(seams: Seams, directory: Path, superblock: Superblock, chunks: Iterator[list[LoggedBatch]]) -> int:
+def replay_chunks(
+    seams: Seams,
+    directory: Path,
+    superblock: Superblock,
+    chunk: list[LoggedBatch] | None,
+    chunks: Iterator[list[LoggedBatch]],
+) -> int:
     """Seals what the log of a database holds and gives it the next chunk, until the last is its log. Counts them."""
-    chunk, count = next(chunks, None), 0
+    count = 0
     if not chunk:
         return 0
     engine = Engine(directory, seams, DatabaseOptions(maintenance="manual"), writable=True)

@@ -11,7 +11,7 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,7 @@ def _log_bytes(engine: Engine, taken: Cut) -> Iterator[Bytes]:
 def _to_directory(engine: Engine, target: Path, earlier: Source | None) -> SnapshotInfo:
     if earlier is not None and earlier.manifest.form != "directory":
         raise InvalidInput(f"a snapshot in a directory builds on another one in a directory, not on {earlier.place}")
-    with Workplace(engine.seams.disk, target) as work:
-        form = DirectoryForm(engine.seams.disk, work)
+    with Workplace(engine.seams.disk, target) as work, closing(DirectoryForm(engine.seams.disk, work)) as form:
         written = [_superblock(engine, form)]
         taken, catalog = in_attempts(engine, lambda number: _cut_directory(engine, form, number))
         unlinked = [named for named in taken.files if named.path in taken.maps]
@@ -140,7 +139,7 @@ def _superblock(engine: Engine, form: DirectoryForm) -> ManifestEntry:
 
 def _cut_directory(engine: Engine, form: DirectoryForm, number: int) -> tuple[Cut, ManifestEntry]:
     made: list[ManifestEntry] = []
-    with ExitStack() as closing:
+    with ExitStack() as opened:
 
         def catalog() -> Reader:
             reader = reader_beside(engine.snapshot)
@@ -150,7 +149,7 @@ def _cut_directory(engine: Engine, form: DirectoryForm, number: int) -> tuple[Cu
             finally:
                 reader.close()
             copy = LmdbCatalog(engine.seams, form.root, number, writable=False, locked=False)
-            closing.callback(copy.close)
+            opened.callback(copy.close)
             return copy.read()
 
         taken = cut(engine, catalog, lambda place, path: _link(form, place, path))
@@ -183,11 +182,8 @@ def _check(named: Named, entry: ManifestEntry) -> None:
 def _to_file(engine: Engine, target: Path, earlier: Source | None) -> SnapshotInfo:
     _check_beside(target.parent, earlier, "file")
     with Workplace(engine.seams.disk, target) as work:
-        form = FileForm(engine.seams.disk, work, engine.superblock.uuid)
-        try:
+        with closing(FileForm(engine.seams.disk, work, engine.superblock.uuid)) as form:
             return _stream(engine, form, str(target), earlier)
-        finally:
-            form.close()
 
 
 def _to_store(engine: Engine, uri: str, earlier: Source | None) -> SnapshotInfo:
@@ -206,14 +202,14 @@ def _check_beside(parent: Any, earlier: Source | None, form: str) -> None:
 def _stream(engine: Engine, form: FileForm | StoreForm, place: str, earlier: Source | None) -> SnapshotInfo:
     bases = _Bases(earlier)
     entries = [form.put(names.SUPERBLOCK, [engine.superblock.encode()])]
-    with ExitStack() as closing:
+    with ExitStack() as opened:
 
         def attempt(_: int) -> tuple[Cut, Reader]:
             readers: list[Reader] = []
 
             def catalog() -> Reader:
                 readers.append(reader_beside(engine.snapshot))
-                closing.callback(readers[0].close)
+                opened.callback(readers[0].close)
                 return readers[0]
 
             return cut(engine, catalog, lambda place, path: False), readers[0]

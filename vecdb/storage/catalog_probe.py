@@ -22,7 +22,8 @@ import lmdb, os, sys
 path, least, factor, locked = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "locked"
 size = max(least, factor * os.path.getsize(os.path.join(path, "data.mdb")))
 try:
-    environment = lmdb.open(path, map_size=size, readonly=True, create=False, lock=locked, max_dbs=32, max_readers=1024)
+    options = dict(map_size=size, readonly=True, create=False, lock=locked, mode=0o600, max_dbs=32, max_readers=1024)
+    environment = lmdb.open(path, **options)
     with environment.begin() as transaction:
         names = list(transaction.cursor().iternext(values=False))
     tables = [environment.open_db(name, create=False) for name in names]

@@ -10,6 +10,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from vecdb.files import names
@@ -23,6 +24,7 @@ CONTAINER_FORMAT = 1
 CONTAINER_HEADER = struct.Struct("<8sII16sI")  # magic format 0 uuid crc of what is before
 CONTAINER_FOOTER = struct.Struct("<8sQQI")  # magic, offset and length of the manifest, crc of what is before
 PIECE = 1 << 20  # bytes written at a time
+SYNCERS = 4  # files synced at a time, while others are written or checked
 
 Pieces = Iterable[Bytes]
 
@@ -48,13 +50,15 @@ class Hashed:
 
 
 class DirectoryForm:
-    """Fills a workplace with a database directory."""
+    """Fills a workplace with a database directory. Threads may put files whose directories are there."""
 
     form = "directory"
 
     def __init__(self, disk: Disk, work: Workplace) -> None:
         self.disk, self.root, self.work = disk, work.path, work
         self.made: list[Path] = []
+        self.syncing: list[Future[None]] = []
+        self.pool = ThreadPoolExecutor(SYNCERS, thread_name_prefix="vecdb-sync")
 
     def place_of(self, path: str) -> Path:
         """Where a file belongs; directories on the way are made."""
@@ -69,13 +73,14 @@ class DirectoryForm:
         return place
 
     def write(self, path: str, fill: Callable[[Callable[[Bytes], None]], None]) -> ManifestEntry:
-        """A new synced file; `fill` is called with what takes its pieces."""
+        """A new file; `fill` is called with what takes its pieces. It is synced by the time `settle` returns."""
         file = Hashed(self.disk.create(self.place_of(path)))
         try:
             fill(file.write)
-            file.file.sync()
-        finally:
+        except BaseException:
             file.file.close()
+            raise
+        self.syncing.append(self.pool.submit(_sync_and_close, file.file))
         return file.entry(path)
 
     def put(self, path: str, pieces: Pieces) -> ManifestEntry:
@@ -95,23 +100,40 @@ class DirectoryForm:
                 remove_tree(self.disk, path)
                 self.made.remove(path)
 
-    def complete(self, point: str, lsn: int) -> None:
-        """The directories are synced, and the superblock gets its name: from now on this is a database."""
+    def complete(self) -> None:
+        """The superblock gets its name: the workplace holds a database, which may not be on disk yet."""
         for required in (names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY):
             self.place_of(f"{required}/-")
-        for directory in sorted(self.made, key=lambda path: -len(path.parts)):
-            self.disk.sync_directory(directory)
-        self.disk.reach(point, lsn)
         superblock = self.root / names.SUPERBLOCK
         self.disk.rename(superblock.with_name(names.SUPERBLOCK + names.TEMPORARY), superblock)
+
+    def settle(self) -> None:
+        """Everything is on disk when this returns, but the name of the workplace."""
+        while self.syncing:
+            self.syncing.pop().result()
+        for directory in sorted(self.made, key=lambda path: -len(path.parts)):
+            self.disk.sync_directory(directory)
+
+    def close(self) -> None:
+        """Files that were begun are closed."""
+        self.pool.shutdown(wait=True)
 
     def finish(self, manifest: Manifest) -> bytes:
         data = encode_manifest(manifest)
         write_file(self.disk, self.root / names.MANIFEST, data)
-        self.complete("snapshot:written", manifest.lsn)
+        self.settle()
+        self.disk.reach("snapshot:written", manifest.lsn)
+        self.complete()
         self.work.place()
         self.disk.reach("snapshot:placed", manifest.lsn)
         return data
+
+
+def _sync_and_close(file: File) -> None:
+    try:
+        file.sync()
+    finally:
+        file.close()
 
 
 class FileForm:
