@@ -2,8 +2,8 @@
 
     python -m tests.crash.snapshotter PATH FIRST
 
-One line "ack n" a batch, "snap NAME n" for a snapshot that returned after batch n - 1 was acknowledged, "back NAME" for a
-restore that returned. With VECDB_KILL="point count" the process kills itself at a named point.
+One line "ack n" a batch; "snap NAME n" for a snapshot that returned, after n batches; "back NAME n"
+for its restore. With VECDB_KILL="point count" the process kills itself at a named point.
 """
 
 from __future__ import annotations
