@@ -23,7 +23,7 @@ from pathlib import Path
 
 from vecdb.engine import registry
 from vecdb.engine.recover import find_newest_catalog
-from vecdb.engine.restore_check import check_database, check_names, check_pages
+from vecdb.engine.restore_check import check_database, check_names
 from vecdb.engine.rewind import Moment, apply_schema, batches_until, chunks_of, moment, replay_chunks, schema_at
 from vecdb.engine.snapshot import SnapshotInfo, check_place, info_of
 from vecdb.errors import Corrupted
@@ -34,7 +34,7 @@ from vecdb.files.seams import Seams
 from vecdb.files.workplace import Workplace
 from vecdb.storage.catalog import LmdbCatalog, MapFull, Table, create_catalog
 from vecdb.storage.manifest import ANOTHER, ManifestEntry
-from vecdb.storage.schema import Superblock, new_uuid
+from vecdb.storage.schema import UUID_KEY, Superblock, new_uuid, seal
 from vecdb.storage.snapshot_forms import DirectoryForm
 from vecdb.storage.snapshot_source import Resolved, open_source
 from vecdb.storage.stream import Rows, read_stream
@@ -100,6 +100,7 @@ def restore(
         made.write_log(superblock.uuid, first)
         form.complete()
         made.check()
+        made.adopt(superblock.uuid)
         replayed = len(first) + made.go_on(superblock, wanted, chunks)
         lsn, records, queries = check_database(seams, work.path)
         form.settle()  # files went to the disk while they were checked
@@ -155,7 +156,7 @@ class _Made:
 
     def _rebuild(self, entry: ManifestEntry) -> None:
         create_catalog(self.seams, self.form.root)
-        catalog = LmdbCatalog(self.seams, self.form.root, 1, writable=True)
+        catalog = LmdbCatalog(self.seams, self.form.root, 1, writable=True, look="nothing")
         try:
             place = f"{self.source.source.place}/{entry.path}"
             for rows in _gathered(read_stream(self.source.pieces(entry), place)):
@@ -174,10 +175,17 @@ class _Made:
         self.form.put(f"{names.WAL_DIRECTORY}/{names.wal(start, random.bytes(16))}", pieces)
 
     def check(self) -> None:
-        """The catalog can be read, and is that of the manifest."""
-        if self.manifest.form == "directory":
-            check_pages(self.seams, self.form.root)
+        """The catalog is that of the manifest."""
         check_names(self.seams, self.form.root, self.manifest, self.source.source.place)
+
+    def adopt(self, identity: bytes) -> None:
+        """The catalog becomes that of the new database."""
+        number = find_newest_catalog(self.seams.disk, self.form.root)
+        catalog = LmdbCatalog(self.seams, self.form.root, number, writable=True, look="nothing")
+        try:
+            _commit(catalog, [(Table.DATABASE, [(UUID_KEY, seal(UUID_KEY, identity))])])
+        finally:
+            catalog.close()
 
     def go_on(self, superblock: Superblock, wanted: Moment, chunks: Iterator[list[LoggedBatch]]) -> int:
         """The schema of the moment, and the batches beyond the first chunk, which are counted."""

@@ -23,20 +23,12 @@ from vecdb.files import names
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
 from vecdb.storage.catalog import LmdbCatalog, Table
-from vecdb.storage.catalog_probe import probe
 from vecdb.storage.manifest import ANOTHER, Manifest, decoding
 from vecdb.storage.schema import STATE_KEY, FieldMeta, decode_collection, decode_state
 from vecdb.types import Metric
 
 SPOTS = 4  # records of each vector field that are searched for
 TOLERANCE = 1e-4  # relative, of a distance in float32
-
-
-def check_pages(seams: Seams, directory: Path) -> None:
-    """LMDB believes its pages: those that came from elsewhere are read in a child process first."""
-    trouble = probe(directory, find_newest_catalog(seams.disk, directory), locked=False)
-    if trouble is not None:
-        raise Corrupted(directory, 0, f"its catalog cannot be read: {trouble}; {ANOTHER}")
 
 
 def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -> None:
@@ -48,7 +40,7 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
         entry.path: (entry.size, entry.digest) for entry in manifest.entries if entry.path.startswith("segments/")
     }
     generation = find_newest_catalog(seams.disk, directory)
-    catalog = LmdbCatalog(seams, directory, generation, writable=False, locked=False)
+    catalog = LmdbCatalog(seams, directory, generation, writable=False, locked=False, look="pages")
     try:
         with decoding(place):
             reader = catalog.read()

@@ -133,7 +133,7 @@ def schema_at(seams: Seams, manifest: Manifest, wanted: Moment) -> Schema | None
 
 def apply_schema(seams: Seams, directory: Path, generation: int, schema: Schema) -> None:
     """Collections made since the snapshot are there, empty; dropped ones are not; the others are as they became."""
-    catalog = LmdbCatalog(seams, directory, generation, writable=True)
+    catalog = LmdbCatalog(seams, directory, generation, writable=True, look="nothing")
     try:
         with catalog.write() as writer:
             rows = writer.scan(Table.COLLECTIONS, b"")

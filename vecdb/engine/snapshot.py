@@ -148,7 +148,7 @@ def _cut_directory(engine: Engine, form: DirectoryForm, number: int) -> tuple[Cu
                 made.append(form.write(path, lambda take: copy_catalog(reader, take)))
             finally:
                 reader.close()
-            copy = LmdbCatalog(engine.seams, form.root, number, writable=False, locked=False)
+            copy = LmdbCatalog(engine.seams, form.root, number, writable=False, locked=False, look="nothing")
             opened.callback(copy.close)
             return copy.read()
 
