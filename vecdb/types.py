@@ -53,17 +53,35 @@ METRIC_NAMES = {
 }
 
 
+class Pages(Protocol):
+    """The pages of mapped vectors, which may have to be read from the disk."""
+
+    def faults(self) -> int:
+        """How often this thread has waited for a page from the disk so far."""
+        ...
+
+    def scatter(self) -> None:
+        """From now on single rows are read, here and there: read nothing around them."""
+        ...
+
+    def ask(self, rows: I32) -> None:
+        """Read these rows from the disk, all at once, and do not wait for it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """The vectors of one field in one segment, borrowed by its indexes.
 
     vectors        float32 or float16 (rows, dim), C-contiguous, read-only, as the user gave them
     inverse_norms  float32 (rows,), 1 / |vector| and 0 for a zero vector; only under COSINE, else None
+    pages          of the vectors, if they are mapped
     """
 
     vectors: Vectors
     inverse_norms: F32 | None
     metric: Metric
+    pages: Pages | None = field(default=None, compare=False)
 
     @property
     def rows(self) -> int:

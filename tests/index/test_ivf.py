@@ -15,7 +15,7 @@ from vecdb.index.levels import Levels, usual_probing
 from vecdb.kernels import bitset
 from vecdb.kernels.rotation import draw_signs
 from vecdb.options import IVF
-from vecdb.types import Metric
+from vecdb.types import Matrix, Metric
 
 K = 10
 
@@ -236,6 +236,40 @@ def test_an_index_serves_without_what_was_measured():
 def test_measured_values_are_kept():
     index = stored(dim=32, rows=3000)
     assert probing.read(index.measured.to_dict(), usual_probing(2)) == index.measured
+
+
+# ---- rows that are not in memory ------------------------------------------------------------------------------------
+class SlowPages:
+    """Pages of which every search waits for some until they are asked for."""
+
+    def __init__(self):
+        self.waits, self.scattered, self.asked = 0, False, []
+
+    def faults(self):
+        self.waits += 10
+        return self.waits
+
+    def scatter(self):
+        self.scattered = True
+
+    def ask(self, rows):
+        self.asked.append(rows.tolist())
+
+
+def test_rows_that_are_not_in_memory_are_asked_for_at_once(metric):
+    vectors, queries = data(3000)
+    matrix, pages = matrix_of(vectors, metric), SlowPages()
+    index = IvfIndex.build(matrix, IVF(nlist=20))
+    cold = IvfIndex.build(Matrix(matrix.vectors, matrix.inverse_norms, metric, pages), IVF(nlist=20))
+    assert pages.scattered
+    pages.asked.clear()
+    for query in (queries[:1], queries[:30]):
+        cold._cold.left = 1
+        for got, wanted in zip(cold.search(query, K, nprobe=20), index.search(query, K, nprobe=20), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    assert len(pages.asked) == 2
+    assert pages.asked[0] == sorted(set(pages.asked[0]))
+    assert K <= len(pages.asked[0]) < 3000
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

@@ -9,14 +9,21 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import resource
 from typing import Any
 
 import numpy as np
+
+from vecdb.types import I32, AnyArray
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_RANDOM, _WILL_NEED = 1, 3  # MADV_RANDOM and MADV_WILLNEED, everywhere the same
+# Faults of one thread where the system counts them, else of the process.
+_WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -47,3 +54,27 @@ class _Map:
 def map_file(descriptor: int, size: int) -> memoryview:
     """The first `size` bytes of an open file, size > 0, read-only. The descriptor may be closed at once."""
     return memoryview(np.asarray(_Map(descriptor, size)))
+
+
+class MappedPages:
+    """`vecdb.types.Pages` of a mapped 2-D array. Advice that the system does not take changes nothing."""
+
+    __slots__ = ("_address", "_row_bytes", "_vectors")
+
+    def __init__(self, vectors: AnyArray) -> None:
+        self._vectors = vectors  # keeps the map
+        self._address, self._row_bytes = vectors.ctypes.data, vectors.strides[0]
+
+    def faults(self) -> int:
+        return resource.getrusage(_WHO).ru_majflt
+
+    def scatter(self) -> None:
+        self._advise(self._address, self._vectors.nbytes, _RANDOM)
+
+    def ask(self, rows: I32) -> None:
+        for start in (self._address + rows.astype(np.int64) * self._row_bytes).tolist():
+            self._advise(start, self._row_bytes, _WILL_NEED)
+
+    def _advise(self, start: int, size: int, advice: int) -> None:
+        first = start - start % mmap.PAGESIZE
+        _libc.madvise(first, start + size - first, advice)

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vecdb.index import calibration, probing
+from vecdb.index.arrivals import arrived, stage
 from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.clustering import assign, train
+from vecdb.index.cold import Cold, decide_cold
 from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
 from vecdb.index.levels import Levels
@@ -22,7 +24,6 @@ from vecdb.options import IVF, IVFPQ, LISTS_MAX
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
-ASSIGNED_AT_ONCE = 65_536  # new rows that are copied to be assigned
 WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
 PROBES_MIN = 4  # lists that are scanned at least, however near the rows were that were looked for
 FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
@@ -39,13 +40,6 @@ ListInputs = tuple[
 def list_count(rows: int, wanted: int) -> int:
     """Lists for so many rows: as asked, else of LIST_ROWS rows."""
     return max(1, min(wanted or round(rows / LIST_ROWS), rows, LISTS_MAX))
-
-
-def stage(progress: Progress | None, rows: int, start: float, end: float) -> Progress | None:
-    """`progress` for one stage of a build over `rows` rows, which takes it from share `start` to `end`."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(int(rows * (start + (end - start) * done / max(1, total))), rows)
 
 
 class IvfIndex:
@@ -91,6 +85,7 @@ class IvfIndex:
         )
         self._efforts: dict[tuple[int, float | None, bool], int] = {}  # readings of what was measured
         self._settings: dict[tuple[int, int], Setting] = {}
+        self._cold = Cold(matrix.pages)
 
     @property
     def traits(self) -> Traits:
@@ -145,7 +140,7 @@ class IvfIndex:
 
     def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
         """New rows go to the nearest lists; lists that have drifted are trained again."""
-        assigned = self._assigned(matrix, new_rows, threads, progress)
+        assigned = arrived(self.grouping, self.matrix.rows, matrix, new_rows, threads, progress)
         centroids, options = self.grouping.centroids, self.options
         fit = Fit.of(matrix, centroids, assigned)
         wanted = list_count(matrix.rows, options.nlist)
@@ -164,18 +159,6 @@ class IvfIndex:
             "recall": probing.compared(kept.measured, index.measured),
         }
         return index
-
-    def _assigned(self, matrix: Matrix, new_rows: I32, threads: int, progress: Progress | None) -> I32:
-        assigned, kept = np.full(matrix.rows, -1, np.int32), new_rows >= 0
-        assigned[new_rows[kept]] = self.grouping.assigned(self.matrix.rows)[kept]
-        fresh = np.flatnonzero(assigned < 0)
-        for start in range(0, len(fresh), ASSIGNED_AT_ONCE):
-            rows = fresh[start : start + ASSIGNED_AT_ONCE]
-            norms = None if matrix.inverse_norms is None else frozen(matrix.inverse_norms[rows])
-            part = Matrix(frozen(matrix.vectors[rows]), norms, matrix.metric)
-            done = stage(progress, matrix.rows, 0.8 * start / len(fresh), 0.8 * (start + len(rows)) / len(fresh))
-            assigned[rows] = assign(part, self.grouping.centroids, threads=threads, progress=done)
-        return assigned
 
     # ---- searched ---------------------------------------------------------------------------------------------------
     def search(
@@ -206,14 +189,20 @@ class IvfIndex:
     def _run(
         self, queries: F32, k: int, setting: Setting, wanted: int, allow: AnyArray, counters: I64 | None
     ) -> tuple[I32, F32]:
-        found, distances = result_arrays(queries, k)
         pool = max(k, min(setting.pool, self.matrix.rows))
         slack = np.float32(setting.slack * self.fit.reach)
-        search_lists(
-            *self._fixed, allow, frozen(queries), k, setting.nprobe, NO_LIMIT, wanted, pool, slack, found, distances,
-            np.zeros(4, np.int64) if counters is None else counters,
-        )  # fmt: skip
-        return found, distances
+
+        def scan(kept: int, decided: bool) -> tuple[I32, F32]:
+            found, distances = result_arrays(queries, kept)
+            search_lists(
+                *self._fixed, allow, frozen(queries), kept, setting.nprobe, NO_LIMIT, wanted, pool, slack, decided,
+                found, distances, np.zeros(4, np.int64) if counters is None else counters,
+            )  # fmt: skip
+            return found, distances
+
+        return self._cold.search(
+            lambda: scan(k, True), lambda: decide_cold(self.matrix, queries, k, scan(pool, False)[0], counters)
+        )
 
     def _setting(self, k: int, nprobe: int) -> Setting:
         """As measured; remembered, for it costs as much as scanning a list."""

@@ -165,7 +165,7 @@ def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
     starts: AnyArray, sizes: AnyArray, centroids: AnyArray, centre_codes: AnyArray, centre_add: AnyArray,
     centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray, allow: AnyArray,
-    queries: AnyArray, k: int, nprobe: int, patience: int, wanted: int, pool: int, slack: np.float32,
+    queries: AnyArray, k: int, nprobe: int, patience: int, wanted: int, pool: int, slack: np.float32, decided: bool,
     out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
 ) -> None:  # fmt: skip
     """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
@@ -178,6 +178,7 @@ def search_lists(
     patience      lists without a new one of the k best estimates after which a query ends; pools of SORTED_MAX only
     pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
                   for a query at distance 1 from the farthest list that was scanned, or of length 1 under dot
+    decided       False: no vector is read, and the results are the best `k` rows by estimate, k = pool
     counters      int64 (4,): lists scanned, estimates and exact distances, rows scored exactly
     """
     dim, count = queries.shape[1], sizes.shape[0]
@@ -229,6 +230,12 @@ def search_lists(
             counters[0] += 1
             idle = idle + 1 if short and keys[k - 1] == before else 0
         held = in_order(keys, held, pool, short)
+        if not decided:
+            for j in range(held):
+                keys[j] = pack_key(key_distance(keys[j]), slots[np.uintp(key_row(keys[j]))])
+            write_results(keys, held, i, k, out_rows, out_distances)
+            counters[1] += scanned
+            continue
         scored = decide(metric, vectors, slots, queries, i, keys, held, k, slack * size, best)
         write_results(best, min(k, scored), i, k, out_rows, out_distances)
         counters[1] += scanned + scored

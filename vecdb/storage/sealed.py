@@ -17,6 +17,7 @@ from vecdb.errors import Corrupted
 from vecdb.files import names
 from vecdb.files.arrays import ArrayEntry, little_endian, open_array, verify_open, write_array, write_blocks
 from vecdb.files.disk import Disk
+from vecdb.files.mapping import MappedPages
 from vecdb.storage.columns import SealedColumns
 from vecdb.storage.first_use import FirstUseCheck
 from vecdb.storage.growing import inverse_norms
@@ -234,7 +235,7 @@ def open_segment(
         if vectors.dtype != field_meta.dtype or vectors.shape != (field.rows, field.dim):
             told = f"{vectors.dtype}{vectors.shape}, not {field_meta.dtype}{(field.rows, field.dim)}"
             raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
-        matrix = Matrix(vectors, norms, metric)
+        matrix = Matrix(vectors, norms, metric, MappedPages(vectors) if vectors.size else None)
         fields[field.number] = SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
     if any(number >= len(meta.paths) for number in entry.paths):
         raise Corrupted(directory, 0, "the catalog names a payload path that the collection does not have")
