@@ -10,7 +10,7 @@ import pytest
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
 from vecdb.index.base import kernel_inputs
-from vecdb.kernels import lookups, product
+from vecdb.kernels import lookups, product, words
 from vecdb.kernels.jit import kernel
 from vecdb.types import Metric
 
@@ -40,7 +40,7 @@ def generic_look(bits, codes, tables, groups, out):
 
 @kernel
 def word_of(rest, first, last, books, distance):
-    return product.nearest_word(rest, np.intp(first), np.intp(last), books, distance)
+    return words.nearest_word(rest, np.intp(first), np.intp(last), books, distance)
 
 
 @kernel

@@ -7,24 +7,17 @@ table of a sub-quantiser, and of what a decoded row r is, <q, r> is the sum of a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
-from vecdb.kernels import emit
 from vecdb.kernels.distance import COSINE, DOT
-from vecdb.kernels.emit import FLOATS, I32, I64, SUMS
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.lookups import GROUP, ROWS, SUM_MAX, TOP_4, TOP_8, place_4
 from vecdb.kernels.quantize import residual
+from vecdb.kernels.words import nearest_word, word_products, write_levels
 from vecdb.types import AnyArray
 
 FAR = np.float32(np.inf)
 PRODUCT = 16  # added to the bits of product codes, where other codes are known by their bits alone
-NO_WORD = 1 << 20  # beyond all words
 
 
 def product_bytes(bits: int, m: int) -> int:
@@ -35,56 +28,6 @@ def product_bytes(bits: int, m: int) -> int:
 def table_bytes(bits: int, stride: int) -> int:
     """Bytes of the tables of a query, for blocks of `stride` bytes."""
     return stride // ROWS * (64 if bits == 4 else 256)
-
-
-def _nearest_word_twin(rest: AnyArray, first: Integer, last: Integer, books: AnyArray, distance: AnyArray) -> int:
-    part = slice(int(first), int(last))
-    scores = ((rest[part, None] - books[part]) ** 2).sum(0)
-    distance[0] = scores.min()
-    return int(scores.argmin())
-
-
-@emit.with_twin(_nearest_word_twin)
-def nearest_word(typing_context: Any, rest: Any, first: Any, last: Any, books: Any, distance: Any) -> Any:
-    """The word nearest to rest[first:last], the first of equally near ones; distance[0] = its squared distance.
-
-    rest float32 (dim,);  books float32 (dim, entries), entries a multiple of 16
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        values = emit.address(context, builder, signature.args[0], args[0])
-        shape = context.make_array(signature.args[3])(context, builder, args[3]).shape
-        _, entries = cgutils.unpack_tuple(builder, shape, 2)
-        begin = emit.row_address(context, builder, signature.args[3], args[3], args[1])
-        best = cgutils.alloca_once_value(builder, emit.constant(FLOATS, float("inf")))
-        which = cgutils.alloca_once_value(builder, emit.constant(SUMS, 0))
-        with cgutils.for_range(builder, builder.sdiv(entries, I64(16))) as words:
-            score = cgutils.alloca_once(builder, FLOATS)
-            builder.store(emit.constant(FLOATS, 0.0), score)
-            block = emit.forward(builder, begin, builder.mul(words.index, I64(64)))
-            with cgutils.for_range(builder, builder.sub(args[2], args[1])) as loop:
-                at = builder.mul(builder.add(loop.index, args[1]), I64(4))
-                value = emit.splat(builder, emit.load(builder, emit.forward(builder, values, at), emit.F32), FLOATS)
-                down = builder.mul(loop.index, builder.mul(entries, I64(4)))
-                step = builder.fsub(value, emit.load(builder, emit.forward(builder, block, down), FLOATS))
-                square = builder.fmul(step, step, flags=("contract",))
-                builder.store(builder.fadd(builder.load(score), square, flags=("contract",)), score)
-            found, held = builder.load(score), builder.load(best)
-            nearer = builder.fcmp_ordered("<", found, held)
-            builder.store(builder.select(nearer, found, held), best)
-            number = emit.splat(builder, builder.trunc(words.index, I32), SUMS)
-            builder.store(builder.select(nearer, number, builder.load(which)), which)
-        least = emit.call(builder, "llvm.vector.reduce.fmin.v16f32", emit.F32, [builder.load(best)])
-        emit.store(builder, least, emit.address(context, builder, signature.args[4], args[4]))
-        lanes = ir.Constant(SUMS, list(range(16)))
-        number = builder.add(builder.mul(builder.load(which), emit.constant(SUMS, 16)), lanes)
-        equal = builder.fcmp_ordered("==", builder.load(best), emit.splat(builder, least, FLOATS))
-        number = builder.select(equal, number, emit.constant(SUMS, NO_WORD))
-        first_of = emit.call(builder, "llvm.vector.reduce.smin.v16i32", I32, [number])
-        none = builder.icmp_signed("==", first_of, I32(NO_WORD))  # every distance overflowed
-        return builder.sext(builder.select(none, I32(0), first_of), I64)
-
-    return types.int64(rest, types.intp, types.intp, books, distance), codegen
 
 
 @kernel
@@ -219,22 +162,13 @@ def fill_tables(
 
     An entry is a byte from 0 on; the step is the same for all, so that sums are of one kind, and no sum overflows.
     """
-    m, entries = values.shape
+    m = values.shape[0]
     widest, range_sum, least_sum = np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    least = np.empty(m, np.float32)
+    ends = np.empty((m, 2), np.float32)
     for at in range(m):
-        row = values[at]
-        for word in range(entries):
-            row[word] = np.float32(0.0)
-        for j in range(bounds[at], bounds[at + 1]):
-            value, column = query[j], books[j]
-            for word in range(entries):
-                row[word] += value * column[word]
-        low, high = row[0], row[0]
-        for word in range(entries):
-            low, high = min(low, row[word]), max(high, row[word])
-        least[at] = low
-        widest, range_sum, least_sum = max(widest, high - low), range_sum + (high - low), least_sum + low
+        word_products(query, np.intp(bounds[at]), np.intp(bounds[at + 1]), books, values[at], ends[at])
+        extent = ends[at, 1] - ends[at, 0]
+        widest, range_sum, least_sum = max(widest, extent), range_sum + extent, least_sum + ends[at, 0]
     top = np.float32(TOP_4 if bits == 4 else TOP_8)
     unit = max(widest / top, range_sum / np.float32(SUM_MAX - m))
     if not unit > np.float32(0.0) or not unit < FAR:
@@ -242,12 +176,6 @@ def fill_tables(
         return np.float32(0.0), np.float32(0.0)
     inverse = np.float32(1.0) / unit
     for at in range(m):
-        row, low = values[at], least[at]
         start = place_4(at) if bits == 4 else 256 * at
-        for word in range(entries):
-            level = np.int32((row[word] - low) * inverse + np.float32(0.5))
-            tables[start + word] = np.int8(min(level, np.int32(top)))
-        if bits == 4:
-            for word in range(entries):
-                tables[start + 16 + word] = tables[start + word]
+        write_levels(values[at], ends[at, 0], inverse, tables, np.intp(start))
     return unit, least_sum * inverse
