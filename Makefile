@@ -7,10 +7,11 @@ DATA  ?=
 PEERS ?=
 ARGS  ?=
 KILLS ?= 200
+OFFSETS ?= 48
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash warmup bench bench-hnsw bench-ivf golden bench-filters clean
+.PHONY: help demo test check format lint types rules crash malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ rules: $(VENV)/develop ## Check imports, sizes, exports, kernels and documents
 
 crash: $(VENV)/develop ## Kill writers in full size (KILLS=200), some minutes
 	VECDB_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash --timeout 3600 $(TESTS)
+
+malformed: $(VENV)/develop ## Damage every file in every way (OFFSETS=48 places each), counts into tests/RESULTS.md
+	$(BIN)/python -m tests.malformed.grid --offsets $(OFFSETS)
 
 warmup: $(VENV)/package ## Compile the kernels ahead of time
 	@$(BIN)/python -m vecdb warmup

@@ -37,7 +37,7 @@ class Collection:
         return self.count()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._database.reopen, (str(self._engine.path), self.name)
+        return self._database.reopen, (str(self._engine.path), self.name, self._engine.options.allow_network_fs)
 
     @property
     def name(self) -> str:

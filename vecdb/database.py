@@ -165,7 +165,8 @@ class Database:
         return "Database(closed)" if self._engine is None else f"Database({str(self._engine.path)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopen, (str(self._open().path),)
+        engine = self._open()
+        return reopen, (str(engine.path), engine.options.allow_network_fs)
 
     def __del__(self) -> None:
         engine = getattr(self, "_engine", None)
@@ -174,14 +175,14 @@ class Database:
             calls.release_dropped(engine)
 
     @staticmethod
-    def reopen(path: str, name: str) -> Collection:
+    def reopen(path: str, name: str, allow_network_fs: bool = False) -> Collection:
         """Unpickles a handle of a collection: read-only, in whatever process this is."""
-        return open(path, mode="r").get_collection(name)
+        return open(path, mode="r", allow_network_fs=allow_network_fs).get_collection(name)
 
 
-def reopen(path: str) -> Database:
+def reopen(path: str, allow_network_fs: bool = False) -> Database:
     """Unpickles a handle: read-only, in whatever process this is."""
-    return open(path, mode="r")
+    return open(path, mode="r", allow_network_fs=allow_network_fs)
 
 
 def verify(
@@ -222,6 +223,7 @@ def open(
     maintenance: str = "auto",
     threads: int = 0,
     wal_archive: str | os.PathLike[str] | None = None,
+    allow_network_fs: bool = False,
 ) -> Database:
     """Opens the database in a directory; with mode="rw" it is created if there is none.
 
@@ -231,7 +233,10 @@ def open(
     threads       for index builds and batches of queries; 0 takes all processors
     wal_archive   a directory outside of `path` that keeps the log when it is no longer needed, so that
                   `vecdb.restore(snapshot, path, until=...)` reaches any moment after a snapshot
+    allow_network_fs   open it on NFS, SMB and the like, which are refused: their locks and syncs do not hold
 
     NotFound, Locked, Corrupted, UnsupportedFormat, StorageFailed; none of them changes anything.
     """
-    return Database(calls.open_engine(path, mode, sync, interval_ms, maintenance, threads, wal_archive))
+    return Database(
+        calls.open_engine(path, mode, sync, interval_ms, maintenance, threads, wal_archive, allow_network_fs)
+    )

@@ -279,6 +279,7 @@ class DatabaseOptions:
     maintenance    "auto": a thread seals, indexes, merges and reclaims.  "manual": maintain() runs one step a call
     threads        threads of index builds and batch searches; 0 takes all processors
     wal_archive    directory that keeps log files when they are no longer needed, or None
+    allow_network_fs   open it although it is on a network file system
     """
 
     sync: str = "full"
@@ -286,6 +287,7 @@ class DatabaseOptions:
     maintenance: str = "auto"
     threads: int = 0
     wal_archive: str | None = None
+    allow_network_fs: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.sync, str) or self.sync not in SYNC_MODES:
@@ -294,3 +296,5 @@ class DatabaseOptions:
             raise InvalidInput(f"maintenance must be one of {', '.join(MAINTENANCE_MODES)}; not {self.maintenance!r}")
         _set_int(self, "interval_ms", 1, 3_600_000)
         _set_int(self, "threads", 0, 1024)
+        if not isinstance(self.allow_network_fs, bool):
+            raise InvalidInput(f"allow_network_fs must be True or False, not {self.allow_network_fs!r}")

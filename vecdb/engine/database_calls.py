@@ -19,6 +19,7 @@ from vecdb.engine.registry import acquire, borrowed, release, release_dropped
 from vecdb.engine.report import DatabaseStats, database_stats, field_info
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.errors import Closed, Corrupted, InvalidInput, StorageFailed
+from vecdb.files.media import refuse_network
 from vecdb.options import DatabaseOptions, VectorField, parse_columns, parse_metric
 from vecdb.storage.schema import FieldMeta
 from vecdb.types import Progress
@@ -28,13 +29,23 @@ MODES = ("rw", "r")
 
 
 def open_engine(
-    path: Any, mode: Any, sync: Any, interval_ms: Any, maintenance: Any, threads: Any, wal_archive: Any
+    path: Any,
+    mode: Any,
+    sync: Any,
+    interval_ms: Any,
+    maintenance: Any,
+    threads: Any,
+    wal_archive: Any,
+    allow_network_fs: Any,
 ) -> Engine:
     if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
     home = _home(path)
     archive = None if wal_archive is None else _archive(home, mode, wal_archive)
-    return acquire(home, mode, DatabaseOptions(sync, interval_ms, maintenance, threads, archive))
+    options = DatabaseOptions(sync, interval_ms, maintenance, threads, archive, allow_network_fs)
+    if not options.allow_network_fs:
+        refuse_network(home)
+    return acquire(home, mode, options)
 
 
 def _archive(home: Path, mode: str, wal_archive: Any) -> str:

@@ -7,10 +7,11 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from pathlib import Path
 
 from vecdb.errors import Locked
-from vecdb.files.disk import FILE_MODE, failing
+from vecdb.files.disk import FILE_MODE, NOT_REGULAR, failing
 
 
 class QuietLock:
@@ -42,7 +43,7 @@ class WriterLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         with failing("lock", path):
-            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             self.descriptor = os.open(path, flags, FILE_MODE)
             try:
                 self._take()
@@ -51,6 +52,8 @@ class WriterLock:
                 raise
 
     def _take(self) -> None:
+        if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+            raise OSError(errno.EINVAL, NOT_REGULAR)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
