@@ -1,6 +1,6 @@
 """What snapshots cost: taking them, what writers notice of it, and the time until a restored database answers.
 
-    python -m benchmarks.snapshots DATA [--records N] [--work DIR] [--dry]
+    python -m benchmarks.snapshots DATA [--records N] [--rounds N] [--work DIR] [--dry]
 
 Every form is taken and restored in turns, with the files in the page cache; medians, and the processor time of all
 threads, which a busy machine changes less. "unsynced" leaves out every sync that vecdb makes, through the disk that its
@@ -25,16 +25,15 @@ from typing import Any
 import numpy as np
 
 import vecdb
-from benchmarks.dataset import load
+from benchmarks.dataset import load as load_data
 from benchmarks.history import append, line_of
 from benchmarks.report import table
 from vecdb.engine import registry
 from vecdb.files.disk import File, LocalDisk, LocalFile
 
 BATCH = 1000
-ROUNDS = 7
-WRITER_SECONDS = 5.0
-WRITER_ROUNDS = 4
+ROUNDS = 5
+WRITER_SECONDS = 4.0  # of each rate
 
 
 class UnsyncedFile(LocalFile):
@@ -53,7 +52,7 @@ class UnsyncedDisk(LocalDisk):
 
 
 def build(path: Path, data: Path, records: int | None) -> vecdb.Database:
-    found = load(data, records)
+    found = load_data(data, records)
     db = vecdb.open(path)
     docs = db.create_collection("docs", dim=found.vectors.shape[1], index=vecdb.HNSW(m=16, ef_construction=200))
     for first in range(0, len(found.ids), BATCH):
@@ -74,10 +73,10 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def measure_form(db: vecdb.Database, root: Path, name: str) -> dict[str, list[float]]:
+def measure_form(db: vecdb.Database, root: Path, name: str, rounds: int) -> dict[str, list[float]]:
     """Medians of (clock, processors): a snapshot, one on a base, verification, and the restore with its checks."""
     seconds: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         first, second, back = root / f"first{name}", root / f"second{name}", root / "back"
         seconds.setdefault("snapshot", []).append(timed(lambda: db.snapshot(first)))  # noqa: B023  called at once
         seconds.setdefault("on a base", []).append(timed(lambda: db.snapshot(second, base=first)))  # noqa: B023
@@ -90,12 +89,12 @@ def measure_form(db: vecdb.Database, root: Path, name: str) -> dict[str, list[fl
     }
 
 
-def unsynced(db: vecdb.Database, root: Path, name: str) -> dict[str, list[float]]:
+def unsynced(db: vecdb.Database, root: Path, name: str, rounds: int) -> dict[str, list[float]]:
     usual, engine = registry.DEFAULT_SEAMS, db._engine
     assert engine is not None
     registry.DEFAULT_SEAMS = engine.seams = replace(usual, disk=UnsyncedDisk())
     try:
-        return measure_form(db, root, name)
+        return measure_form(db, root, name, rounds)
     finally:
         registry.DEFAULT_SEAMS = engine.seams = usual
 
@@ -110,12 +109,12 @@ def rate(docs: vecdb.Collection, seconds: float) -> float:
     return count / seconds
 
 
-def measure_writers(db: vecdb.Database, root: Path) -> dict[str, float]:
+def measure_writers(db: vecdb.Database, root: Path, rounds: int) -> dict[str, float]:
     """Records a second alone, and with a snapshot a second beside; rounds alternate."""
     other = db.create_collection("written", dim=384)
     rate(other, 1.0)
     alone, beside = [], []
-    for _ in range(WRITER_ROUNDS):
+    for _ in range(rounds):
         alone.append(rate(other, WRITER_SECONDS))
         stop = threading.Event()
 
@@ -142,9 +141,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             figures["bytes"], figures["written"] = info.bytes, info.new_bytes
             remove(root / "sizes")
             for form, name in (("directory", ""), ("one file", ".vecdb")):
-                figures[form] = measure_form(db, root, name)
-                figures[f"{form}, unsynced"] = unsynced(db, root, name)
-            figures["writers"] = measure_writers(db, root)
+                figures[form] = measure_form(db, root, name, given.rounds)
+                figures[f"{form}, unsynced"] = unsynced(db, root, name, given.rounds)
+            figures["writers"] = measure_writers(db, root, given.rounds)
     return figures
 
 
@@ -165,11 +164,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder with debian-packages.parquet and debian-minilm-384.npy")
     parser.add_argument("--records", type=int, help="measure on a part of the data")
     parser.add_argument("--work", type=Path, help="where the databases are made (default: the temporary directory)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of every measurement (default: {ROUNDS})")
     parser.add_argument("--dry", action="store_true", help="do not append to the history")
     given = parser.parse_args()
-    if os.getloadavg()[0] > (os.cpu_count() or 1):
+    load_average = os.getloadavg()[0]
+    if load_average > (os.cpu_count() or 1):
         print("this machine is busy: figures will be worse than it can do", file=sys.stderr)
-    figures = measure(given)
+    figures = {"load": round(load_average, 1), **measure(given)}
     print(report(figures))
     if not given.dry:
         append(line_of("snapshots", figures))
