@@ -35,6 +35,7 @@ LOSS_MAX = 0.001  # recall that scoring fewer rows may cost
 SLACKS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32, 0.5)
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 ENOUGH = 0.998  # where a curve ends
+COMPARED_RECALL = 0.95
 READINGS_MAX = 1024  # readings of what was measured that an index keeps
 NO_LIMIT = 1 << 30
 
@@ -172,10 +173,10 @@ def read(stored: Any, usual: Probing) -> Probing:
 
 
 def compared(before: Probing, after: Probing) -> list[float]:
-    """[recall before, recall after] of the NEAR nearest, with the lists that reach the default recall after."""
+    """[recall before, recall after] of the NEAR nearest, with as many lists as reach COMPARED_RECALL after."""
     if not (before.curves and after.curves):
         return []
-    nprobe = calibration.width(after.curves, NEAR, calibration.DEFAULT_RECALL)
+    nprobe = calibration.width(after.curves, NEAR, COMPARED_RECALL)
     return [_at(curves.curves[NEAR], nprobe) for curves in (before, after)]
 
 
