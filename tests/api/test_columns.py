@@ -124,7 +124,9 @@ CHOICES: list[tuple[Any, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("columns", "known"), CHOICES, ids=str)
+@pytest.mark.parametrize(
+    ("columns", "known"), CHOICES, ids=lambda value: str(sorted(value) if type(value) is set else value)
+)
 def test_columns_lists_or_excludes_paths(path: Path, columns: Any, known: set[str]) -> None:
     with vecdb.open(path, maintenance="manual") as db:
         docs = db.create_collection("docs", dim=3, columns=columns)
