@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 
 from tests.malformed import damage
-from tests.malformed.template import ROWS, TAIL, TAIL_ROWS
+from tests.malformed.template import DELETED, ROWS, TAIL, TAIL_ROWS
 from vecdb.files.record import (
     BATCH,
     CLOSE,
@@ -34,6 +34,7 @@ from vecdb.storage.schema import SUPERBLOCK, seal
 from vecdb.storage.snapshot import Table
 
 PAGE = 4096
+SEALED = ROWS - DELETED  # rows of the segment of "docs"
 NEXT = ROWS + TAIL * TAIL_ROWS + 1  # the sequence that the next record of "docs" gets
 
 
@@ -107,7 +108,7 @@ def pickled() -> bytes:
 HOSTILE_ARRAYS = {
     "pickled-objects": pickled(),
     "objects-no-data": npy("|O", (1 << 20,)),
-    "fortran": npy("<f4", (1193, 64), True, bytes(1193 * 64 * 4)),
+    "fortran": npy("<f4", (SEALED, 64), True, bytes(SEALED * 64 * 4)),
     "negative-rows": npy("<f4", (-1, 64)),
     "rows-2-63": npy("<f4", (2**63, 64)),
     "rows-2-63-less-1": npy("<f4", (2**63 - 1,)),
@@ -123,8 +124,8 @@ HOSTILE_ARRAYS = {
     "sub-array-dtype": npy([("a", "<f4", (2**31,))], (1,)),
     "huge-string-dtype": npy("|S2147483647", (1,)),
     "void-dtype": npy("|V1099511627776", (1,)),
-    "big-endian": npy(">f4", (1193, 64), False, bytes(1193 * 64 * 4)),
-    "float64": npy("<f8", (1193, 32), False, bytes(1193 * 64 * 4)),
+    "big-endian": npy(">f4", (SEALED, 64), False, bytes(SEALED * 64 * 4)),
+    "float64": npy("<f8", (SEALED, 32), False, bytes(SEALED * 64 * 4)),
     "unknown-dtype": npy("<f3", (1,)),
     "missing-keys": raw_npy(b"{'descr': '<f4'}"),
     "more-keys": raw_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}"),
@@ -132,7 +133,7 @@ HOSTILE_ARRAYS = {
     "deep-nesting": raw_npy(b"(" * 30000 + b")" * 30000),
     "header-of-64-kib": raw_npy(b" " * 65535),
     "header-of-4-gib": b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + b"{}",
-    "version-2": npy("<f4", (1193, 64), False, bytes(1193 * 64 * 4), version=2),
+    "version-2": npy("<f4", (SEALED, 64), False, bytes(SEALED * 64 * 4), version=2),
     "version-9": npy("<f4", (1,), version=9),
     "not-ascii": raw_npy("{'descr': '<f4', 'shape': (é)}".encode()),
     "nul-bytes": raw_npy(b"\x00" * 118),
@@ -552,12 +553,12 @@ for title, change in {
     "dtype-unknown": entry(0, "<zz"),
     "dtype-number": entry(0, 7),
     "dtype-list": entry(0, [["a", "<f4"]]),
-    "shape-negative": entry(1, [-1193, 64]),
+    "shape-negative": entry(1, [-SEALED, 64]),
     "shape-2-63": entry(1, [2**63, 64]),
     "shape-string": entry(1, "ab"),
     "shape-strings": entry(1, ["a", "b"]),
-    "shape-transposed": entry(1, [64, 1193]),
-    "shape-flat": entry(1, [1193 * 64]),
+    "shape-transposed": entry(1, [64, SEALED]),
+    "shape-flat": entry(1, [SEALED * 64]),
     "size-0": entry(2, 0),
     "size-2-62": entry(2, 2**62),
     "size-string": entry(2, "x"),
@@ -588,28 +589,28 @@ for title, (position, value) in {
     "integer-ids": (3, True),
     "no-fields": (4, []),
     "fields-number": (4, 5),
-    "field-unknown": (4, [[77, 1193, 64, False, 1, []]]),
-    "field-sparse": (4, [[1, 1193, 64, True, 1, []]]),
+    "field-unknown": (4, [[77, SEALED, 64, False, 1, []]]),
+    "field-sparse": (4, [[1, SEALED, 64, True, 1, []]]),
     "field-rows": (4, [[1, 5, 64, False, 1, []]]),
-    "field-dim": (4, [[1, 1193, 63, False, 1, []]]),
+    "field-dim": (4, [[1, SEALED, 63, False, 1, []]]),
     "path-beyond": (5, [99]),
     "path-negative": (5, [-1]),
     "paths-none": (5, []),
 }.items():
     add(f"segment-{title}", lambda root, p=position, v=value: change_segment(root, p, v))  # type: ignore[misc]
 for title, index in {
-    "kind-unknown": [1, "quantum", {}, "x", 1193, {}],
-    "kind-number": [1, 7, {}, "x", 1193, {}],
-    "options-unknown": [2, "hnsw", {"zz": 1}, "rabitq-records-v1", 1193, {}],
-    "options-list": [2, "hnsw", [], "rabitq-records-v1", 1193, {}],
-    "parameters-empty": [2, "hnsw", {"m": 4}, "rabitq-records-v1", 1193, {}],
-    "entry-beyond": [2, "hnsw", {"m": 4}, "rabitq-records-v1", 1193, {"entry": 2**40, "bits": 2, "seed": 0}],
-    "entry-negative": [2, "hnsw", {"m": 4}, "rabitq-records-v1", 1193, {"entry": -7, "bits": 2, "seed": 0}],
-    "no-files": [77, "hnsw", {"m": 4}, "rabitq-records-v1", 1193, {}],
-    "quantiser-unknown": [1, "flat", {"bits": 2}, "quantiser-of-tomorrow", 1193, {}],
+    "kind-unknown": [1, "quantum", {}, "x", SEALED, {}],
+    "kind-number": [1, 7, {}, "x", SEALED, {}],
+    "options-unknown": [2, "hnsw", {"zz": 1}, "rabitq-records-v1", SEALED, {}],
+    "options-list": [2, "hnsw", [], "rabitq-records-v1", SEALED, {}],
+    "parameters-empty": [2, "hnsw", {"m": 4}, "rabitq-records-v1", SEALED, {}],
+    "entry-beyond": [2, "hnsw", {"m": 4}, "rabitq-records-v1", SEALED, {"entry": 2**40, "bits": 2, "seed": 0}],
+    "entry-negative": [2, "hnsw", {"m": 4}, "rabitq-records-v1", SEALED, {"entry": -7, "bits": 2, "seed": 0}],
+    "no-files": [77, "hnsw", {"m": 4}, "rabitq-records-v1", SEALED, {}],
+    "quantiser-unknown": [1, "flat", {"bits": 2}, "quantiser-of-tomorrow", SEALED, {}],
 }.items():
     add(
         f"index-{title}",
-        lambda root, i=index: change_segment(root, 4, [[1, 1193, 64, False, 3, [i]]]),  # type: ignore[misc]
+        lambda root, i=index: change_segment(root, 4, [[1, SEALED, 64, False, 3, [i]]]),  # type: ignore[misc]
         "answer",
     )

@@ -16,7 +16,7 @@ _COLUMNS = {
     3: ("bool_values", "bool_rows"),
     4: ("timestamp_values", "timestamp_rows"),
     5: ("bytes_bytes", "bytes_offsets", "bytes_starts", "bytes_rows"),
-    6: ("string_bytes", "string_offsets", "string_starts", "string_rows", "list_rows"),
+    6: ("string_bytes", "string_offsets", "string_starts", "string_rows", "size_values", "size_rows"),
     7: ("int_values", "int_rows", "null_rows", "present_rows"),
 }
 
@@ -32,9 +32,9 @@ SEGMENT = {
     "pair.rows": "segments/3-*/field-2/rows.npy",
 }
 INDEX = {
-    **{f"flat.{name}": f"segments/1-*/field-1/index-1/{name}.npy" for name in ("add", "centre", "codes", "scale")},
+    **{f"flat.{name}": f"segments/1-*/field-1/index-*/{name}.npy" for name in ("add", "centre", "codes", "scale")},
     **{
-        f"graph.{name}": f"segments/1-*/field-1/index-2/{name}.npy"
+        f"graph.{name}": f"segments/1-*/field-1/index-*/{name}.npy"
         for name in ("centre", "levels", "links", "records", "twins", "upper")
     },
 }
@@ -46,8 +46,14 @@ COLUMN = {
 ROLES = {**TOP, **LOG, **SEGMENT, **INDEX, **COLUMN}
 
 
+BESIDE = {"flat": "codes.npy", "graph": "links.npy"}  # tells the directories of two indexes apart
+
+
 def place_of(root: Path, role: str) -> Path:
     found = sorted(root.glob(ROLES[role]))
+    beside = BESIDE.get(role.split(".")[0])
+    if beside is not None:
+        found = [path for path in found if path.with_name(beside).exists()]
     assert len(found) == 1, f"{role}: {found}"
     return found[0]
 

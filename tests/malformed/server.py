@@ -58,7 +58,11 @@ def run(root: Path, number: int, kind: list[Any], mode: str) -> dict[str, str]:
     database.parent.mkdir()
     (database.parent / "foreign").symlink_to(root / "foreign")
     copy(root, database)
-    apply(database, kind)
+    try:
+        apply(database, kind)
+    except (AssertionError, LookupError, OSError) as error:  # there is no such file, or it is not what it was
+        shutil.rmtree(database.parent)
+        return {"outcome": "not made", "detail": repr(error)}
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

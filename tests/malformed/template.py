@@ -16,7 +16,7 @@ import numpy as np
 import vecdb
 from vecdb.engine.checkpoint import checkpoint
 
-ROWS = 1200  # above the number from which segments have scan codes
+ROWS = 1600  # above the number from which segments have scan codes
 DIM = 64
 TAIL = 4  # batches in the log only
 TAIL_ROWS = 5
@@ -165,6 +165,7 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"time": {"$lt": DAY + dt.timedelta(hours=500)}}, lambda p: p["time"] < DAY + dt.timedelta(hours=500)),
     ({"bytes": bytes([7, 1])}, lambda p: p["bytes"] == bytes([7, 1])),
     ({"list": "tag3"}, lambda p: "tag3" in p["list"]),
+    ({"list": {"$size": 2}}, lambda p: len(p["list"]) == 2),
     ({"some": {"$exists": True}}, lambda p: "some" in p),
     ({"some": {"$is_null": True}}, lambda p: "some" in p and p["some"] is None),
 ]
