@@ -69,7 +69,8 @@ def run(place: Path, *, full: bool, tell_line: Callable[[str], None] = lambda li
     known = written_sites()
     for site in sorted(known & set(reached)):
         stories = sorted(reached[site], key=lambda item: item[0])
-        for _, story, count in stories if full else stories[:1]:
+        everywhere = full or site.method == "link"  # what is done instead of a link differs
+        for _, story, count in stories if everywhere else stories[:1]:
             for fault in _faults(site, count, full=full):
                 inject(story, fault)
         tell_line(f"{site}: {len(covered.ways[site])} ways")

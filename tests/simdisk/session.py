@@ -89,9 +89,16 @@ def no_turns() -> Iterator[None]:
 
 
 def open_on(
-    disk: Disk, place: Path, *, seed: int = 1, sync: Sync = "full", kernels: Kernels = NUMPY, mode: str = "rw"
+    disk: Disk,
+    place: Path,
+    *,
+    seed: int = 1,
+    sync: Sync = "full",
+    kernels: Kernels = NUMPY,
+    mode: str = "rw",
+    wal_archive: str | None = None,
 ) -> Database:
-    options = DatabaseOptions(sync, 60_000, "manual", 1)
+    options = DatabaseOptions(sync, 60_000, "manual", 1, wal_archive)
     engine = acquire(place, mode, options, Seams(disk, TickingClock(), SeededRandom(seed)))
     assert engine.references == 1, "a database of an earlier process is still open"
     engine.kernels = kernels
@@ -169,6 +176,7 @@ class Session:
     high: int = 0
     openings: int = 0
     recording: bool = True
+    wal_archive: str | None = None
 
     def __post_init__(self) -> None:
         self._attach()
@@ -185,6 +193,7 @@ class Session:
         session.disk, session.place, session.sync, session.kernels = disk, place, sync, kernels
         session.seed, session.models, session.moments, session.recording = 1, [{}], [], True
         session.calls = session.acknowledged = session.durable = session.high = session.openings = 0
+        session.wal_archive = None
         session._attach()
         return session
 
@@ -213,7 +222,17 @@ class Session:
     def open(self) -> None:
         self.openings += 1
         seed = self.seed * 1000 + self.openings
-        self.db = self._do(lambda: open_on(self.ordering, self.place, seed=seed, sync=self.sync, kernels=self.kernels))
+        self.db = self._do(lambda: self._open(seed))
+
+    def _open(self, seed: int) -> Database:
+        return open_on(
+            self.ordering,
+            self.place,
+            seed=seed,
+            sync=self.sync,
+            kernels=self.kernels,
+            wal_archive=self.wal_archive,
+        )
 
     def _do(self, act: Callable[[], Any]) -> Any:
         """Everything that a session does with the database goes through here."""

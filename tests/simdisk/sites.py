@@ -8,6 +8,7 @@ innermost frame of the package.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from dataclasses import dataclass
 from types import FrameType
@@ -20,6 +21,7 @@ FILE_METHODS = {name for name in vars(File) if not name.startswith("_")} - {"clo
 UNMISTAKABLE = {"read_at", "write_at", "truncate"}  # other things have these names never, and "sync" often
 FILE_NAMES = ("file", "handle")
 IMPLEMENTATIONS = ("LocalDisk", "LocalFile", "Disk", "File")
+WITHOUT_NAME = re.compile(r"\.<locals>\.<\w+>")  # generators and comprehensions belong to their function
 WATCHING = ("_check_retired", "_epoch", "_check_mode", "_check_catalog_modes")  # calls of the tests
 
 
@@ -87,6 +89,7 @@ def calling_site(method: str) -> Site | None:
         if code.co_filename.startswith(package):
             if code.co_filename == f"{package}files/disk.py" and code.co_qualname.partition(".")[0] in IMPLEMENTATIONS:
                 return None
-            return Site(code.co_filename[len(package) :], code.co_qualname, method)
+            function = WITHOUT_NAME.sub("", code.co_qualname)
+            return Site(code.co_filename[len(package) :], function, method)
         frame = frame.f_back
     return None

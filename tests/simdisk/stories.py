@@ -19,10 +19,12 @@ import vecdb
 from tests.simdisk.inject import Fault, InjectingDisk
 from tests.simdisk.session import COMPILED, Model, Session, abandon, check_reads, open_on, read_model
 from tests.simdisk.workloads import some
+from vecdb.engine import recover as recover_module
 from vecdb.engine import registry
 from vecdb.errors import Corrupted, Poisoned, StorageFailed, VecdbError
 from vecdb.files.disk import LocalDisk
 from vecdb.files.workplace import abandoned
+from vecdb.storage import schema
 
 POISONS = (
     "the log could not be synced",
@@ -281,6 +283,75 @@ def hopeless(teller: Teller) -> None:
     assert sorted(path.name for path in teller.place.parent.iterdir()) == ["db"]
 
 
+def generations(teller: Teller) -> None:
+    home = teller.place.parent / "home"
+    for number in range(3):
+        teller.upsert("docs", some(60 + number, 1))
+        teller._do(lambda: teller.db.snapshot_generation(home))
+    LocalDisk().make_directory(home / "20200101T000000Z-1.tmp")  # what a killed snapshot left
+    teller._do(lambda: vecdb.prune_snapshots(home, hourly=1, daily=0))
+    kept = teller._do(lambda: vecdb.list_snapshots(home))
+    teller.injecting.clear()
+    assert len(kept) == 1
+    db = vecdb.open(kept[0].path, mode="r")
+    assert read_model(db) == teller.model
+    db.close()
+
+
+def archive(teller: Teller) -> None:
+    """The log is kept outside; restoring from a snapshot and the archive reaches the last batch."""
+    place = teller.place.parent
+    teller.close()
+    teller.wal_archive = str(place / "archive")
+    teller.open()
+    _tool(teller, lambda path: teller.db.snapshot(path), place / "first")
+    teller.injecting.at["checkpoint:committed"] = lambda: _leave_copies(teller.place, place / "archive")
+    teller.upsert("docs", some(50, 2))
+    teller.steps()
+    teller.create("third")
+    teller.upsert("docs", some(52, 2))
+    teller.steps()
+    kept = [place / "archive", teller.place / "wal"]
+    _tool(teller, lambda path: vecdb.restore(place / "first", path, wal_archive=kept), place / "restored")
+    teller.injecting.clear()
+    db = vecdb.open(place / "restored")
+    assert read_model(db) == teller.model
+    db.close()
+    teller.close()
+    teller.wal_archive = None
+    teller.open()
+
+
+def _leave_copies(place: Path, target: Path) -> None:
+    """As a copy leaves that was cut short: it is made anew."""
+    for file in (place / "wal").glob("*.wal"):
+        (target / file.name).with_suffix(".tmp").touch()
+
+
+def upgrade(teller: Teller) -> None:
+    """A later release opens a database of this format."""
+    older = teller.place.parent / "older"
+    teller.close()
+    shutil.copytree(teller.place, older)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (recover_module, schema):
+            patch.setattr(module, "FORMAT_VERSION", 2)
+        db = teller._do(lambda: open_on(teller.ordering, older, kernels=COMPILED))
+        teller.injecting.clear()
+        assert read_model(db) == teller.model
+        assert db.stats().format == 2
+        db.close()
+    teller.open()
+
+
+def refusal(teller: Teller) -> None:
+    def attempt() -> None:
+        with pytest.raises(Corrupted):
+            open_on(teller.ordering, teller.place, kernels=COMPILED)
+
+    teller._do(attempt)
+
+
 STORIES = (
     Story("birth", birth, "empty"),
     Story("birth in what an earlier one left", birth, "unfinished"),
@@ -292,9 +363,13 @@ STORIES = (
     Story("reading", reading),
     Story("snapshot in a directory", lambda teller: snapshots(teller, "")),
     Story("snapshot in a file", lambda teller: snapshots(teller, ".vecdb")),
+    Story("generations of snapshots", generations),
+    Story("archive of the log", archive),
+    Story("upgrade", upgrade),
     Story("verify", verifying, "killed"),
     Story("repair", repairing, "damaged"),
     Story("repair of a cut catalog", hopeless, "cut"),
+    Story("opening a cut catalog", refusal, "cut"),
 )
 
 
@@ -322,7 +397,7 @@ def tell(story: Story, place: Path, models: dict[str, Model], *faults: Fault) ->
 
 
 def _live(teller: Teller, story: Story) -> None:
-    if story.run in (repairing, hopeless):
+    if story.run in (repairing, hopeless, refusal):
         story.run(teller)
         return
     teller.open()

@@ -18,7 +18,7 @@ import msgpack
 
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk, copy_file, try_link, write_file
+from vecdb.files.disk import Disk, copy_file, remove_tree, try_link, write_file
 from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Table
@@ -97,6 +97,7 @@ class Archive:
         body = msgpack.packb([self.uuid, lsn, time_ns, state.next_collection, [list(row) for row in rows]])
         target = self.directory / names.schema(lsn, time_ns)
         temporary = target.with_suffix(names.TEMPORARY)
+        remove_tree(self.seams.disk, temporary)  # of an attempt that failed
         write_file(self.seams.disk, temporary, enclose(SCHEMA_MAGIC, SCHEMA_FORMAT, body))
         self.seams.disk.rename(temporary, target)
         self.seams.disk.sync_directory(self.directory)
