@@ -337,9 +337,9 @@ def upgrade(teller: Teller) -> None:
         for module in (recover_module, schema):
             patch.setattr(module, "FORMAT_VERSION", 2)
         db = teller._do(lambda: open_on(teller.ordering, older, kernels=COMPILED))
+        assert teller._do(lambda: db.stats()).format == 2
         teller.injecting.clear()
         assert read_model(db) == teller.model
-        assert db.stats().format == 2
         db.close()
     teller.open()
 
