@@ -87,6 +87,8 @@ def swap(path: Path) -> None:
     other = LIKE.get(path.name, path.name)
     if inside.startswith("segments/1-"):
         source = next(root.glob("segments/2-*")) / "/".join(path.relative_to(root).parts[2:])
+        if not source.exists():  # an index, which has another number there
+            source = next(source.parents[1].glob(f"index-*/{path.name}"))
     elif inside.startswith("segments/"):
         source = next(root.glob(f"segments/3-*/{other}"))
     else:
