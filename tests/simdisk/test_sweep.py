@@ -32,7 +32,7 @@ def test_a_stop_at_every_call(workload: Workload) -> None:
 
 
 def test_a_crash_in_the_recovery_of_a_recovery() -> None:
-    tally = Sweep(BY_NAME["batches"], STRICT, Size(states=3, nested=6, nested_states=1, go_on=16), SEED).run()
+    tally = Sweep(BY_NAME["batches"], STRICT, Size(states=3, nested=16, nested_states=1, go_on=64), SEED).run()
     assert tally.nested > 3
     print(f"nested: {tally.nested} recoveries swept, {tally.states} states, {tally.seconds:.1f} s")
 
