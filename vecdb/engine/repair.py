@@ -141,6 +141,7 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
         with readable_catalog(seams, source, temporary) as catalog:
             entries = Entries(catalog)
             collections, tail = _write(source, temporary, seams, entries)
+        sound = verify(temporary, seams, None, False, None).ok
         give_name(seams.disk, temporary, new)
     except BaseException:
         remove_tree(seams.disk, temporary)
@@ -148,7 +149,6 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
     finally:
         lock.release()
     lost = (tail.next_lsn, max(tail.highest, tail.next_lsn)) if tail.damage else None
-    sound = verify(new, seams, None, False, None).ok
     more = Table.COLLECTIONS in entries.unread
     return RepairReport(str(source), str(new), damage, collections, more, len(tail.batches), lost, sound)
 
