@@ -17,7 +17,7 @@ from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
 from vecdb.index.levels import Levels
 from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
-from vecdb.index.probing import NO_LIMIT, Probing, Setting
+from vecdb.index.probing import Probing, Setting
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.lists import search_lists
 from vecdb.options import IVF, IVFPQ, LISTS_MAX
@@ -195,7 +195,7 @@ class IvfIndex:
         def scan(kept: int, decided: bool) -> tuple[I32, F32]:
             found, distances = result_arrays(queries, kept)
             search_lists(
-                *self._fixed, allow, frozen(queries), kept, setting.nprobe, NO_LIMIT, wanted, pool, slack, decided,
+                *self._fixed, allow, frozen(queries), kept, setting.nprobe, wanted, pool, slack, decided,
                 found, distances, np.zeros(4, np.int64) if counters is None else counters,
             )  # fmt: skip
             return found, distances

@@ -37,7 +37,6 @@ PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ENOUGH = 0.998  # where a curve ends
 COMPARED_RECALL = 0.95
 READINGS_MAX = 1024  # readings of what was measured that an index keeps
-NO_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

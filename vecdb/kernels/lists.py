@@ -165,7 +165,7 @@ def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
     starts: AnyArray, sizes: AnyArray, centroids: AnyArray, centre_codes: AnyArray, centre_add: AnyArray,
     centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray, allow: AnyArray,
-    queries: AnyArray, k: int, nprobe: int, patience: int, wanted: int, pool: int, slack: np.float32, decided: bool,
+    queries: AnyArray, k: int, nprobe: int, wanted: int, pool: int, slack: np.float32, decided: bool,
     out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
 ) -> None:  # fmt: skip
     """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
@@ -175,7 +175,6 @@ def search_lists(
                   see kernels.product
     centre_*      the centroids, rotated, as one list of 8 bits
     allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
-    patience      lists without a new one of the k best estimates after which a query ends; pools of SORTED_MAX only
     pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
                   for a query at distance 1 from the farthest list that was scanned, or of length 1 under dot
     decided       False: no vector is read, and the results are the best `k` rows by estimate, k = pool
@@ -208,9 +207,9 @@ def search_lists(
             keys[j] = NO_KEY
         for j in range(best.shape[0]):
             best[j] = NO_KEY
-        held, worst, passed, scanned, idle, size = 0, NO_KEY, np.int64(0), 0, 0, length
+        held, worst, passed, scanned, size = 0, NO_KEY, np.int64(0), 0, length
         for p in range(count):
-            if (p >= nprobe or idle >= patience) and passed >= wanted:
+            if p >= nprobe and passed >= wanted:
                 break
             if p == nprobe:
                 sort_keys(near[nprobe:], count - nprobe)
@@ -220,7 +219,6 @@ def search_lists(
                 size = max(size, np.float32(np.sqrt(base)))
             following = key_row(near[p + 1]) if p + 1 < count else at
             prefetch_row(centroids, np.intp(following), np.intp(4 * dim // 64))
-            before = keys[k - 1]
             held, worst, found = scan_list(
                 code, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow,
                 scanned_by, unit, offset, base, keys, held, worst, pool, dots, estimates,
@@ -228,7 +226,6 @@ def search_lists(
             passed += found
             scanned += sizes[at]
             counters[0] += 1
-            idle = idle + 1 if short and keys[k - 1] == before else 0
         held = in_order(keys, held, pool, short)
         if not decided:
             for j in range(held):
