@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.engines import PEERS
 from benchmarks.environments import ROOT, environment, python_of, version_of
 from benchmarks.history import append, line_of
+from benchmarks.hnsw import several
 from benchmarks.report import report
 
 STARTS = 5
@@ -87,18 +88,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return engines
 
 
-def peer_list(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    unknown = sorted(set(names) - set(PEERS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    return names
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with debian-packages.parquet and debian-minilm-384.npy")
-    parser.add_argument("--peers", type=peer_list, default=[], help="comma-separated: " + ", ".join(PEERS))
+    parser.add_argument("--peers", type=several(str, PEERS), default=[], help="comma-separated: " + ", ".join(PEERS))
     parser.add_argument("--records", type=int, help="measure on a part of the data")
     parser.add_argument("--work", type=Path, help="where the databases are made (default: the temporary directory)")
     parser.add_argument("--without-vecdb", action="store_true", help="measure the peers alone")

@@ -25,6 +25,7 @@ from benchmarks.filtering.arms import arms_of, build, measure
 from benchmarks.filtering.cases import all_cases, prepare, sweep
 from benchmarks.filtering.tables import draw, report, summary
 from benchmarks.history import HISTORY, append, line_of
+from benchmarks.hnsw import several
 
 PEERS = ("zvec", "qdrant-edge")
 PEER_S = 3600
@@ -60,18 +61,10 @@ def peer(name: str, given: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def peer_list(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    unknown = sorted(set(names) - set(PEERS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    return names
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with debian-packages.parquet and debian-minilm-384.npy")
-    parser.add_argument("--peers", type=peer_list, default=[], help="comma-separated: " + ", ".join(PEERS))
+    parser.add_argument("--peers", type=several(str, PEERS), default=[], help="comma-separated: " + ", ".join(PEERS))
     parser.add_argument("--index", default="hnsw", choices=("hnsw", "ivf", "flat", "auto"), help="default: hnsw")
     parser.add_argument("--queries", type=int, default=200, help="of each case, at most (default: 200)")
     parser.add_argument("--rounds", type=int, default=3, help="times that the arms take turns (default: 3)")

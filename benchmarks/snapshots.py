@@ -62,10 +62,10 @@ def build(path: Path, data: Path, records: int | None) -> vecdb.Database:
     return db
 
 
-def timed(call: Callable[[], Any]) -> tuple[float, float]:
+def timed(call: Callable[..., Any], *given: Any, **options: Any) -> tuple[float, float]:
     """Seconds on the clock, and of the processors."""
     began, busy = time.perf_counter(), time.process_time()
-    call()
+    call(*given, **options)
     return time.perf_counter() - began, time.process_time() - busy
 
 
@@ -78,10 +78,10 @@ def measure_form(db: vecdb.Database, root: Path, name: str, rounds: int) -> dict
     seconds: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         first, second, back = root / f"first{name}", root / f"second{name}", root / "back"
-        seconds.setdefault("snapshot", []).append(timed(lambda: db.snapshot(first)))  # noqa: B023  called at once
-        seconds.setdefault("on a base", []).append(timed(lambda: db.snapshot(second, base=first)))  # noqa: B023
-        seconds.setdefault("verify", []).append(timed(lambda: vecdb.verify_snapshot(first)))  # noqa: B023
-        seconds.setdefault("restore", []).append(timed(lambda: vecdb.restore(first, back)))  # noqa: B023
+        seconds.setdefault("snapshot", []).append(timed(db.snapshot, first))
+        seconds.setdefault("on a base", []).append(timed(db.snapshot, second, base=first))
+        seconds.setdefault("verify", []).append(timed(vecdb.verify_snapshot, first))
+        seconds.setdefault("restore", []).append(timed(vecdb.restore, first, back))
         for path in (first, second, back):
             remove(path)
     return {

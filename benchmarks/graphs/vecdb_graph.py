@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 import vecdb
 from benchmarks.graphs import EF_CONSTRUCTION, F32, GraphEngine, Rows
+from vecdb.index.base import Index, load_kind
 from vecdb.index.hnsw import HnswIndex
 from vecdb.types import Matrix, Metric
 
 LINE = 64
+METRICS = {"cosine": Metric.COSINE, "l2": Metric.L2}
 SOURCES = Path(vecdb.__file__).parent
 
 
@@ -37,26 +39,41 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
+def matrix_of(vectors: F32, metric: str) -> Matrix:
+    """Borrowed, read-only; metric "cosine" or "l2"."""
+    norms = None
+    if metric == "cosine":
+        norms = (1.0 / np.linalg.norm(vectors, axis=1)).astype(np.float32)
+        norms.flags.writeable = False
+    borrowed = vectors.view()
+    borrowed.flags.writeable = False
+    return Matrix(borrowed, norms, METRICS[metric])
+
+
+def store(index: Index, file: Path) -> None:
+    with file.open("wb") as out:
+        np.savez(out, parameters=np.array(json.dumps(index.parameters())), **index.arrays())
+
+
+def stored(kind: str, matrix: Matrix, options: Any, file: Path) -> Index:
+    """The index that `store` wrote."""
+    with np.load(file, allow_pickle=False) as found:
+        arrays = {name: aligned(found[name]) for name in found.files if name != "parameters"}
+        parameters = json.loads(str(found["parameters"]))
+    return load_kind(kind).from_arrays(matrix, options, arrays, parameters)
+
+
 class VecdbGraph:
-    index: HnswIndex
+    index: Index
 
     def __init__(self, metric: str, m: int = 16) -> None:
         self.name = f"vecdb M{m}"
         self.version = source_version()
-        self.metric = {"cosine": Metric.COSINE, "l2": Metric.L2}[metric]
+        self.metric = metric
         self.options = vecdb.HNSW(m=m, ef_construction=EF_CONSTRUCTION)
 
-    def _matrix(self, vectors: F32) -> Matrix:
-        norms = None
-        if self.metric == Metric.COSINE:
-            norms = (1.0 / np.linalg.norm(vectors, axis=1)).astype(np.float32)
-            norms.flags.writeable = False
-        borrowed = vectors.view()
-        borrowed.flags.writeable = False
-        return Matrix(borrowed, norms, self.metric)
-
     def build(self, vectors: F32, threads: int) -> float:
-        matrix = self._matrix(vectors)
+        matrix = matrix_of(vectors, self.metric)
         begin = time.perf_counter()
         self.index = HnswIndex.build(matrix, self.options, threads=threads)
         return time.perf_counter() - begin
@@ -69,17 +86,13 @@ class VecdbGraph:
         return rows
 
     def save(self, file: Path) -> None:
-        with file.open("wb") as out:
-            np.savez(out, parameters=np.array(json.dumps(self.index.parameters())), **self.index.arrays())
+        store(self.index, file)
 
     def load(self, file: Path, vectors: F32) -> None:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: aligned(stored[name]) for name in stored.files if name != "parameters"}
-            parameters = json.loads(str(stored["parameters"]))
-        self.index = HnswIndex.from_arrays(self._matrix(vectors), self.options, arrays, parameters)
+        self.index = stored("hnsw", matrix_of(vectors, self.metric), self.options, file)
 
     def bytes_per_vector(self) -> float:
-        return sum(array.nbytes for array in self.index.arrays().values()) / self.index.matrix.rows
+        return sum(array.nbytes for array in self.index.arrays().values()) / self.index.indexed_rows
 
 
 def engines(metric: str, dim: int) -> list[GraphEngine]:

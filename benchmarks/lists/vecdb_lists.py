@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import vecdb
 from benchmarks.graphs import F32, Rows
-from benchmarks.graphs.vecdb_graph import aligned, source_version
+from benchmarks.graphs.vecdb_graph import matrix_of, source_version, store, stored
 from benchmarks.lists import ListEngine, probes
 from vecdb.index.base import Index, load_kind
-from vecdb.types import Matrix, Metric
+from vecdb.types import Matrix
 
 BITS = (2, 1, 4, 8)  # the default first: what others are compared with
-METRICS = {"cosine": Metric.COSINE, "l2": Metric.L2}
-
-
-def matrix_of(vectors: F32, metric: str) -> Matrix:
-    norms = None
-    if metric == "cosine":
-        norms = (1.0 / np.linalg.norm(vectors, axis=1)).astype(np.float32)
-        norms.flags.writeable = False
-    borrowed = vectors.view()
-    borrowed.flags.writeable = False
-    return Matrix(borrowed, norms, METRICS[metric])
 
 
 class VecdbLists:
     """An index kind that scans lists, with its options."""
 
     index: Index
+    matrix: Matrix
 
     def __init__(self, metric: str, options: Any, name: str) -> None:
         self.name = self.family = self.stored = name
@@ -44,9 +31,9 @@ class VecdbLists:
         return probes(self.nlist)
 
     def build(self, vectors: F32, threads: int) -> float:
-        matrix = matrix_of(vectors, self.metric)
+        self.matrix = matrix_of(vectors, self.metric)
         begin = time.perf_counter()
-        self.index = load_kind(self.options.kind).build(matrix, self.options, threads=threads)
+        self.index = load_kind(self.options.kind).build(self.matrix, self.options, threads=threads)
         return time.perf_counter() - begin
 
     def ready(self, queries: F32) -> F32:
@@ -57,28 +44,22 @@ class VecdbLists:
         return rows
 
     def save(self, file: Path) -> None:
-        with file.open("wb") as out:
-            np.savez(out, parameters=np.array(json.dumps(self.index.parameters())), **self.index.arrays())
+        store(self.index, file)
 
     def load(self, file: Path, vectors: F32) -> None:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: aligned(stored[name]) for name in stored.files if name != "parameters"}
-            parameters = json.loads(str(stored["parameters"]))
-        matrix = matrix_of(vectors, self.metric)
-        self.index = load_kind(self.options.kind).from_arrays(matrix, self.options, arrays, parameters)
+        self.matrix = matrix_of(vectors, self.metric)
+        self.index = stored(self.options.kind, self.matrix, self.options, file)
 
     def bytes_per_vector(self) -> float:
         """Of its arrays, and of what it makes from them when it is opened."""
         found, kind = self.index, load_kind(self.options.kind)
         arrays, parameters = found.arrays(), found.parameters()
-        rows = parameters["rows"]
-        matrix = found.matrix  # type: ignore[attr-defined]
         tracemalloc.start()
-        opened = kind.from_arrays(matrix, self.options, arrays, parameters)
+        opened = kind.from_arrays(self.matrix, self.options, arrays, parameters)
         made, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         del opened
-        return float(sum(array.nbytes for array in arrays.values()) + made) / rows
+        return float(sum(array.nbytes for array in arrays.values()) + made) / self.matrix.rows
 
 
 def lists(metric: str, nlist: int, bits: int) -> VecdbLists:

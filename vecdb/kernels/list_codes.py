@@ -18,7 +18,7 @@ import numpy as np
 
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT
-from vecdb.kernels.jit import kernel
+from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import pack_levels, residual, take_levels
 from vecdb.kernels.rotation import rotate
 from vecdb.types import AnyArray
@@ -59,16 +59,35 @@ def encode_lists(
             norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
             rotate(rest, signs)
             along, cross, _ = take_levels(bits, rest, norm, turned[at], levels)
-            factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
-            if metric == DOT:
-                add[slot], scale[slot] = np.float32(0.0), -factor
-            else:
-                add[slot], scale[slot] = norm + np.float32(2.0) * factor * cross, np.float32(-2.0) * factor
-            if metric == COSINE and inverse_norms[row] == np.float32(0.0):
-                add[slot] += np.float32(1.0)  # a zero vector is as far from everything as an orthogonal one
+            zero = metric == COSINE and inverse_norms[row] == np.float32(0.0)
+            write_list_factors(metric, slot, norm, along, cross, zero, add, scale)
             pack_levels(bits, levels, codes, slot, groups)
             spread += np.float64(norm)
         spreads[at] = np.float32(spread / max(1, sizes[at]))
+
+
+@inlined
+def write_list_factors(
+    metric: int,
+    slot: Integer,
+    norm: np.float32,
+    along: np.float32,
+    cross: np.float32,
+    zero: bool,
+    add: AnyArray,
+    scale: AnyArray,
+) -> None:
+    """The factors of a row: norm |r|^2, along <r, code>, cross <Rc, code>; zero: a zero vector under cosine.
+
+    A factor of |r|^2 / <r, code> makes the estimate exact along the residual itself, whatever the code.
+    """
+    factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
+    if metric == DOT:
+        add[slot], scale[slot] = np.float32(0.0), -factor
+    else:
+        add[slot], scale[slot] = norm + np.float32(2.0) * factor * cross, np.float32(-2.0) * factor
+    if zero:
+        add[slot] += np.float32(1.0)  # it is as far from everything as an orthogonal one
 
 
 @kernel

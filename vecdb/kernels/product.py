@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.distance import COSINE, DOT
+from vecdb.kernels.distance import COSINE
 from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.list_codes import write_list_factors
 from vecdb.kernels.lookups import GROUP, ROWS, SUM_MAX, TOP_4, TOP_8, place_4
 from vecdb.kernels.quantize import residual
 from vecdb.kernels.words import nearest_word, word_products, write_levels
@@ -138,14 +139,8 @@ def encode_product(
             norm = residual(metric, vectors, inverse_norms, row, centroids[at], rest)
             turn_into(rest, turn, moved)
             along, cross = take_codes(moved, turned[at], bounds, books, distance, codes)
-            # What makes the estimate exact along the residual itself, as RaBitQ does; see kernels.lists.
-            factor = norm / along if along > np.float32(0.0) else np.float32(0.0)
-            if metric == DOT:
-                add[slot], scale[slot] = np.float32(0.0), -factor
-            else:
-                add[slot], scale[slot] = norm + np.float32(2.0) * factor * cross, np.float32(-2.0) * factor
-            if metric == COSINE and inverse_norms[row] == np.float32(0.0):
-                add[slot] += np.float32(1.0)  # a zero vector is as far from everything as an orthogonal one
+            zero = metric == COSINE and inverse_norms[row] == np.float32(0.0)
+            write_list_factors(metric, slot, norm, along, cross, zero, add, scale)
             pack_codes(bits, codes, m, blocks, slot)
             spread += np.float64(norm)
         spreads[at] = np.float32(spread / max(1, sizes[at]))

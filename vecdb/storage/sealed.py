@@ -229,14 +229,7 @@ def open_segment(
         field_meta = next((f for f in meta.fields if f.number == field.number), None)
         if field_meta is None:
             raise Corrupted(directory, 0, f"the catalog names a field {field.number} that the collection does not have")
-        metric, place = field_meta.metric, names.field_directory(field.number)
-        norms = load(f"{place}/inverse_norms.npy") if metric is Metric.COSINE else None
-        vectors = load(f"{place}/vectors.npy")
-        if vectors.dtype != field_meta.dtype or vectors.shape != (field.rows, field.dim):
-            told = f"{vectors.dtype}{vectors.shape}, not {field_meta.dtype}{(field.rows, field.dim)}"
-            raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
-        matrix = Matrix(vectors, norms, metric, MappedPages(vectors) if vectors.size else None)
-        fields[field.number] = SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
+        fields[field.number] = _open_field(directory, field_meta, field, load)
     if any(number >= len(meta.paths) for number in entry.paths):
         raise Corrupted(directory, 0, "the catalog names a payload path that the collection does not have")
     columns = {
@@ -263,6 +256,17 @@ def open_segment(
 def column_files(number: int, files: Files) -> list[str]:
     place = names.column_directory(number).as_posix() + "/"
     return [path for path in files if path.startswith(place)]
+
+
+def _open_field(directory: Path, meta: FieldMeta, field: FieldEntry, load: Callable[[str], AnyArray]) -> SealedField:
+    metric, place = meta.metric, names.field_directory(field.number)
+    norms = load(f"{place}/inverse_norms.npy") if metric is Metric.COSINE else None
+    vectors = load(f"{place}/vectors.npy")
+    if vectors.dtype != meta.dtype or vectors.shape != (field.rows, field.dim):
+        told = f"{vectors.dtype}{vectors.shape}, not {meta.dtype}{(field.rows, field.dim)}"
+        raise Corrupted(directory / place / "vectors.npy", 0, f"the array is {told} as its field says")
+    matrix = Matrix(vectors, norms, metric, MappedPages(vectors) if vectors.size else None)
+    return SealedField(field, matrix, load(f"{place}/rows.npy") if field.sparse else None)
 
 
 def open_index_arrays(disk: Disk, directory: Path, field: int, index: IndexEntry, files: Files) -> dict[str, AnyArray]:
