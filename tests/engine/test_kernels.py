@@ -6,6 +6,9 @@ Method: loading is made to fail; the searches, the log message and the error of 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,13 @@ import pytest
 import vecdb
 from vecdb.engine import kernels
 from vecdb.index.warm import warm_up
+from vecdb.types import Progress
 
 
 def test_searches_go_on_when_the_kernels_cannot_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*, dtype: str) -> None:
+    def broken(progress: Progress, *, dtype: str) -> None:
         raise ImportError("no compiler on this machine")
 
     monkeypatch.setattr(kernels, "warm_up", broken)
@@ -36,10 +40,10 @@ def test_searches_go_on_when_the_kernels_cannot_be_loaded(
 
 
 def test_each_dtype_has_kernels_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_broken(*, dtype: str) -> None:
+    def half_broken(progress: Progress, *, dtype: str) -> None:
         if dtype == "float16":
             raise ImportError("no float16")
-        warm_up(dtype=dtype)
+        warm_up(progress, dtype=dtype)
 
     monkeypatch.setattr(kernels, "warm_up", half_broken)
     rows = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
@@ -54,3 +58,33 @@ def test_each_dtype_has_kernels_of_its_own(tmp_path: Path, monkeypatch: pytest.M
         assert (loaded.ready("float32"), loaded.ready("float16")) == (True, False)
         for docs in both:
             assert [docs.search(row, k=1)[0].id for row in rows[:5]] == list(range(5))
+
+
+SEARCHES_AND_ENDS = """
+import sys, time
+import numpy as np
+import vecdb
+db = vecdb.open(sys.argv[1])
+docs = db.create_collection("docs", dim=8)
+docs.upsert(range(20), np.eye(20, 8, dtype=np.float32))
+for _ in range(3):  # the second begins to load the kernels
+    docs.search([1.0] * 8, k=2)
+time.sleep(float(sys.argv[2]))
+if sys.argv[3] == "close":
+    db.close()
+"""
+
+
+@pytest.mark.parametrize("ending", ["close", "leave"])
+@pytest.mark.parametrize("cache", ["warm", "cold"])
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.25, 0.5, 0.8])
+def test_a_process_that_ends_while_kernels_are_loaded_ends_well(
+    tmp_path: Path, ending: str, cache: str, seconds: float
+) -> None:
+    """The loading thread must be gone before the interpreter is: stopped inside the compiler it would abort."""
+    environment = dict(os.environ)
+    if cache == "cold":
+        environment["VECDB_CACHE_DIR"] = str(tmp_path / "cache")
+    arguments = [sys.executable, "-c", SEARCHES_AND_ENDS, str(tmp_path / "db"), str(seconds), ending]
+    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -7,6 +7,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from vecdb.engine import background
+from vecdb.engine.background import check_ending
 from vecdb.index.warm import warm_up
 
 if TYPE_CHECKING:
@@ -35,23 +37,22 @@ class Kernels:
         """Begins to load them; returns at once."""
         with self.lock:
             if dtype not in self.loading:
-                self.loading[dtype] = threading.Thread(
-                    target=self._load, args=(dtype,), name="vecdb-kernels", daemon=True
-                )
-                self.loading[dtype].start()
+                self.loading[dtype] = background.start("vecdb-kernels", lambda: self._load(dtype))
 
     def _load(self, dtype: str) -> None:
         try:
-            warm_up(dtype=dtype)
+            warm_up(check_ending, dtype=dtype)
             self.warm.add(dtype)
         except BaseException as error:
             self.failures[dtype] = error
+            check_ending()  # the compiler may have wrapped what stopped it
             log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
 
     def wait(self, dtype: str) -> None:
         """Returns when kernels are loaded. Raises what stopped them."""
         self.start(dtype)
         self.loading[dtype].join()
+        check_ending()
         if dtype in self.failures:
             raise self.failures[dtype]
 

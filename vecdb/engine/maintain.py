@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vecdb.engine import policy
+from vecdb.engine.background import Ending
 from vecdb.engine.build import complete, find_missing
 from vecdb.engine.checkpoint import checkpoint
 from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
@@ -192,7 +193,7 @@ class Scheduler:
         while not self.stopping.is_set():
             try:
                 worked = self._tick()
-            except Stopped:
+            except (Stopped, Ending):
                 return
             if not worked:
                 idle = self.engine.seams.clock.monotonic() - self.engine.last_write
@@ -206,7 +207,7 @@ class Scheduler:
         try:
             self._small_duties(now)
             worked = run_step(engine) is not None
-        except Stopped:
+        except (Stopped, Ending):
             raise
         except (Closed, Poisoned) as error:
             log.warning("maintenance stopped: %s", error)

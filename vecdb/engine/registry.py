@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from vecdb.engine import background
 from vecdb.engine.allow import FilterCache
 from vecdb.engine.interval import IntervalSync
 from vecdb.engine.maintain import Scheduler, close_checkpoint
@@ -168,9 +169,11 @@ def _let_go(engine: Engine) -> None:
 
 def _at_exit() -> None:
     """The interpreter ends without close(): maintenance stops, the log is synced, nothing is sealed."""
+    background.ending.set()
     for engine in list(_all):
         if not engine.closed and not engine.forked:
             shut(engine, seal=False)
+    background.end()
 
 
 def _in_child() -> None:

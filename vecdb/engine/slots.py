@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from vecdb.engine import background
+from vecdb.engine.background import check_ending
 from vecdb.errors import Corrupted
 from vecdb.files import names
 from vecdb.files.arrays import verify_open
@@ -77,7 +79,7 @@ class IndexSlot:
             return
         self.index = index
         if self.check_files is not None and size > CHECKED_AT_ONCE:
-            threading.Thread(target=self._check_later, args=(index,), name="vecdb-check", daemon=True).start()
+            background.start("vecdb-check", lambda: self._check_later(index))
 
     def _check(self, index: Index) -> None:
         assert self.check_files is not None
@@ -100,4 +102,5 @@ def check_index_arrays(directory: Path, field: int, index: int, files: Files, ar
     place = names.index_directory(field, index).as_posix() + "/"
     for path, entry in files.items():
         if path.startswith(place):
+            check_ending()
             verify_open(directory / path, arrays[path[len(place) : -len(".npy")]], entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large 
 def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: bool = False) -> Path | None:
     """Make every kernel ready for vectors of one dtype; what reads vectors is compiled for each of the two apart.
 
-    progress  gets (steps done, steps); it may raise to stop
+    progress  gets (steps done, steps), now and then within a step too; it may raise to stop
     dtype     of the stored vectors, "float32" or "float16"
     lists     whether IVF and IVFPQ are made ready too, which else compile when the first of them is built
 
@@ -30,14 +31,20 @@ def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: 
     rows = np.arange(8, dtype=np.int32)
     runs = (_flat, _growing, _graph, _carried_graph, *((_lists,) if lists else ()))
     for step, run in enumerate(runs):
-        if progress is not None:
-            progress(step, len(runs))
-        run(matrix, allow, rows)
+        with nullcontext() if progress is None else _told(progress, step, len(runs)):
+            run(matrix, allow, rows)
     if progress is not None:
         progress(len(runs), len(runs))
     # Loaded by now, and by name: importing this module must not bring the compiler.
     cache: Path | None = sys.modules["vecdb.kernels.jit"].CACHE
     return cache
+
+
+def _told(progress: Progress, step: int, steps: int) -> AbstractContextManager[None]:
+    from vecdb.kernels.compiling import checked
+
+    progress(step, steps)
+    return checked(lambda: progress(step, steps))
 
 
 def _tiny_matrix(dtype: str) -> Matrix:
