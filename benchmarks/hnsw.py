@@ -49,6 +49,7 @@ def arguments() -> argparse.Namespace:
     add("--wide", type=folder, help="the folder with debian-768.npy and debian-1536.npy, if that is another")
     add("--photos", type=folder, help="a file of descriptors, uint8 (1010000, 128)")
     add("--peers", type=several(str, PEERS), default=list(PEERS), help='comma-separated; "" is vecdb alone')
+    add("--only", type=several(str), default=[], help="peers whose settings have one of these in their names: M16,SQ8")
     add("--dims", type=several(int, (384, 768, 1536)), default=[384, 768, 1536], help='of embeddings; "" is none')
     add("--k", type=several(int), default=[10, 100])
     add("--rounds", type=int, default=5)
@@ -96,8 +97,9 @@ def measure_set(data: Any, given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.graphs import costs, curves, engines_of
     from benchmarks.graphs.vector_sets import nearest_distances
 
-    engines = [engine for library in (VECDB, *given.peers) for engine in engines_of(library, data.metric, data.dim)]
-    ours = engines[0]
+    ours = engines_of(VECDB, data.metric, data.dim)[0]
+    peers = [engine for library in given.peers for engine in engines_of(library, data.metric, data.dim)]
+    engines = [ours, *(e for e in peers if not given.only or any(part in e.name for part in given.only))]
     figures: dict[str, Any] = {"name": data.name, "rows": len(data.vectors), "metric": data.metric}
     figures |= {"versions": {engine.name: engine.version for engine in engines}, "curves": {}, "ratios": {}}
     figures["modes"] = ["batch", *(["single"] if "single" in given.parts else [])]

@@ -24,6 +24,7 @@ def arrived(
 ) -> I32:
     """int32 (rows,): the list of each row of `matrix`; the `old_rows` of `grouping` move to it as `new_rows` says."""
     assigned, kept = np.full(matrix.rows, -1, np.int32), new_rows >= 0
+    centroids = grouping.centroids.values()
     assigned[new_rows[kept]] = grouping.assigned(old_rows)[kept]
     fresh = np.flatnonzero(assigned < 0)
     for start in range(0, len(fresh), AT_ONCE):
@@ -31,5 +32,5 @@ def arrived(
         norms = None if matrix.inverse_norms is None else frozen(matrix.inverse_norms[rows])
         part = Matrix(frozen(matrix.vectors[rows]), norms, matrix.metric)
         done = stage(progress, matrix.rows, 0.7 * start / len(fresh), 0.7 * (start + len(rows)) / len(fresh))
-        assigned[rows] = assign(part, grouping.centroids, threads=threads, progress=done)
+        assigned[rows] = assign(part, centroids, threads=threads, progress=done)
     return assigned

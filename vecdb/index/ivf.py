@@ -15,6 +15,7 @@ from vecdb.index.clustering import assign, train
 from vecdb.index.cold import Cold, decide_cold
 from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
+from vecdb.index.halves import Halves
 from vecdb.index.levels import Levels
 from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
 from vecdb.index.probing import Probing, Setting
@@ -29,11 +30,11 @@ PROBES_MIN = 4  # lists that are scanned at least, however near the rows were th
 FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
-# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, codes, add
-# and scale of the centroids, signs, turn, bounds, books.
+# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, units; codes,
+# add and scale of the centroids; signs, turn, bounds, books.
 ListInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
-    AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
+    AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
 ]  # fmt: skip
 
 
@@ -63,18 +64,19 @@ class IvfIndex:
         self.matrix, self.options, self.grouping, self.coding, self.codes = matrix, options, grouping, coding, codes
         self.fit, self.trained, self.measured, self.retrained = fit, trained, measured, retrained
         number, signs, turn, bounds, books = coding.inputs()
-        centres = Centres(grouping.centroids, codes[3], matrix.metric, signs)
-        code, add, scale, _ = (frozen(array) for array in codes)
+        centres = Centres(grouping.centroids.values(), codes.spreads, matrix.metric, signs)
+        units = np.array([codes.add.unit, codes.scale.unit, grouping.centroids.unit], np.float32)
         self._fixed: ListInputs = (
             *kernel_inputs(matrix)[:2],
             number,
-            code,
-            add,
-            scale,
+            codes.codes,
+            codes.add.bits,
+            codes.scale.bits,
             grouping.slots,
             grouping.starts,
             grouping.sizes,
-            grouping.centroids,
+            grouping.centroids.bits,
+            frozen(units),
             centres.codes,
             centres.add,
             centres.scale,
@@ -102,8 +104,9 @@ class IvfIndex:
         cls, matrix: Matrix, options: Any, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
     ) -> Self:
         count = list_count(matrix.rows, options.nlist)
-        centroids = train(matrix, count, seed=seed, threads=threads, progress=stage(progress, matrix.rows, 0.0, 0.5))
-        assigned = assign(matrix, centroids, threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.7))
+        told = stage(progress, matrix.rows, 0.0, 0.5)
+        centroids = Halves.of(train(matrix, count, seed=seed, threads=threads, progress=told))
+        assigned = assign(matrix, centroids.values(), threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.7))
         return cls._grouped(matrix, options, centroids, assigned, None, None, seed, threads, progress)
 
     @classmethod
@@ -111,7 +114,7 @@ class IvfIndex:
         cls,
         matrix: Matrix,
         options: IVF | IVFPQ,
-        centroids: F32,
+        centroids: Halves,
         assigned: I32,
         trained: Fit | None,
         coding: ListCodes | None,
@@ -120,10 +123,11 @@ class IvfIndex:
         progress: Progress | None,
     ) -> Self:
         """An index of rows in these lists; trained, coding: of lists that were trained on other rows."""
-        grouping, fit = Grouping.of(centroids, assigned), Fit.of(matrix, centroids, assigned)
+        grouping, values = Grouping.of(centroids, assigned), centroids.values()
+        fit = Fit.of(matrix, values, assigned)
         if coding is None or not coding.serves(matrix.rows):
             told = stage(progress, matrix.rows, 0.7, 0.8)
-            coding = cls.coder.learn(matrix, centroids, assigned, options, seed=seed, threads=threads, progress=told)
+            coding = cls.coder.learn(matrix, values, assigned, options, seed=seed, threads=threads, progress=told)
         codes = coding.encode(matrix, grouping, threads, stage(progress, matrix.rows, 0.8, 0.9))
         index = cls(matrix, options, grouping, coding, codes, fit, trained or fit, coding.usual)
         return cls(matrix, options, grouping, coding, codes, fit, trained or fit, index._measure(threads, progress))
@@ -142,7 +146,7 @@ class IvfIndex:
         """New rows go to the nearest lists; lists that have drifted are trained again."""
         assigned = arrived(self.grouping, self.matrix.rows, matrix, new_rows, threads, progress)
         centroids, options = self.grouping.centroids, self.options
-        fit = Fit.of(matrix, centroids, assigned)
+        fit = Fit.of(matrix, centroids.values(), assigned)
         wanted = list_count(matrix.rows, options.nlist)
         why = fit.drifted(self.trained, self.grouping.count, wanted) if matrix.rows else "no row is left"
         kept = type(self)._grouped(
@@ -234,12 +238,14 @@ class IvfIndex:
     # ---- stored -----------------------------------------------------------------------------------------------------
     def arrays(self) -> dict[str, AnyArray]:
         grouping = self.grouping
-        codes, add, scale, spreads = self.codes
         stored: dict[str, AnyArray] = {
-            "codes": codes, "add": add, "scale": scale, "slots": grouping.slots, "starts": grouping.starts,
-            "sizes": grouping.sizes, "centroids": grouping.centroids, "spreads": spreads,
+            "codes": self.codes.codes, "slots": grouping.slots, "starts": grouping.starts, "sizes": grouping.sizes,
+            "spreads": self.codes.spreads, **{name: halves.stored for name, halves in self._halves().items()},
         }  # fmt: skip
         return {**stored, **self.coding.arrays()}
+
+    def _halves(self) -> dict[str, Halves]:
+        return {"add": self.codes.add, "scale": self.codes.scale, "centroids": self.grouping.centroids}
 
     def parameters(self) -> dict[str, Any]:
         return {
@@ -248,6 +254,7 @@ class IvfIndex:
             "rows": self.matrix.rows,
             "lists": self.grouping.count,
             "blocks": self.grouping.blocks,
+            "units": {name: halves.unit for name, halves in self._halves().items()},
             "fit": self.fit.to_dict(),
             "trained": self.trained.to_dict(),
             "probing": self.measured.to_dict(),
@@ -262,18 +269,18 @@ class IvfIndex:
         for name, value in (("quantiser", coding.name), ("rows", matrix.rows)):
             if parameters.get(name) != value:
                 raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
-        lists, blocks = int(parameters["lists"]), int(parameters["blocks"])
+        lists, blocks, units = int(parameters["lists"]), int(parameters["blocks"]), parameters.get("units")
         grouping = Grouping(
-            expect(arrays, "centroids", np.float32, (lists, matrix.dim)),
+            Halves.read(arrays, "centroids", (lists, matrix.dim), units),
             expect(arrays, "starts", np.int32, (lists + 1,)),
             expect(arrays, "sizes", np.int32, (lists,)),
             expect(arrays, "slots", np.int32, (blocks * BLOCK,)),
         )
         grouping.check_bounds(matrix.rows)
-        codes = (
+        codes = Codes(
             expect(arrays, "codes", np.uint8, (blocks, coding.stride(matrix.dim))),
-            expect(arrays, "add", np.float32, (blocks * BLOCK,)),
-            expect(arrays, "scale", np.float32, (blocks * BLOCK,)),
+            Halves.read(arrays, "add", (blocks * BLOCK,), units),
+            Halves.read(arrays, "scale", (blocks * BLOCK,), units),
             expect(arrays, "spreads", np.float32, (lists,)),
         )
         fit, trained = Fit.read(parameters.get("fit")), Fit.read(parameters.get("trained"))
@@ -283,7 +290,7 @@ class IvfIndex:
     def check(self) -> None:
         """Every code is valid; the factors must be numbers, or good rows would be lost."""
         self.grouping.check(self.matrix.rows)
-        names = ("add", "scale", "spreads")
-        for name, values in (*zip(names, self.codes[1:], strict=True), *self.coding.arrays().items()):
+        halves = {name: halves.stored for name, halves in self._halves().items()}
+        for name, values in {**halves, "spreads": self.codes.spreads, **self.coding.arrays()}.items():
             if not np.isfinite(values).all():
                 raise ValueError(f"array {name!r} holds a value that is not a number")

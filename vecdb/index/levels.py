@@ -11,7 +11,8 @@ import numpy as np
 
 from vecdb.index.base import NO_BOOKS, NO_ROWS, expect, frozen, kernel_inputs
 from vecdb.index.drift import sample
-from vecdb.index.lists import Codes, Grouping, write_codes
+from vecdb.index.halves import Halves
+from vecdb.index.lists import Codes, Grouping, Written, write_codes
 from vecdb.index.probing import DEEP, NEAR, Probing
 from vecdb.kernels.list_codes import code_losses, encode_lists
 from vecdb.kernels.quantize import block_bytes
@@ -50,7 +51,7 @@ class Levels:
         plain = no_signs(matrix.dim)
         if not part.rows:
             return cls(options.bits, plain)
-        grouping, turned = Grouping.of(centroids, chosen), draw_signs(part.dim, SIGNS_SEED)
+        grouping, turned = Grouping.of(Halves.of(centroids), chosen), draw_signs(part.dim, SIGNS_SEED)
         losses = [_loss(part, grouping, signs, options.bits) for signs in (plain, turned)]
         return cls(options.bits, frozen(turned) if losses[1] < WORTH * losses[0] else plain)
 
@@ -79,12 +80,13 @@ class Levels:
         return False
 
     def encode(self, matrix: Matrix, grouping: Grouping, threads: int, progress: Progress | None) -> Codes:
-        turned = np.array(grouping.centroids)
+        centroids = grouping.centroids.values()
+        turned = np.array(centroids)
         rotate_rows(turned, self.signs)
 
-        def write(first: int, last: int, codes: Codes) -> None:
+        def write(first: int, last: int, codes: Written) -> None:
             encode_lists(
-                self.bits, *kernel_inputs(matrix), grouping.centroids, frozen(turned), self.signs, grouping.starts,
+                self.bits, *kernel_inputs(matrix), centroids, frozen(turned), self.signs, grouping.starts,
                 grouping.sizes, grouping.slots, first, last, *codes,
             )  # fmt: skip
 
@@ -123,7 +125,7 @@ def _loss(part: Matrix, grouping: Grouping, signs: F32, bits: int) -> float:
     """The mean share of a residual that its code does not hold."""
     losses = np.zeros(len(grouping.slots), np.float32)
     code_losses(
-        bits, *kernel_inputs(part), grouping.centroids, frozen(signs), grouping.starts, grouping.sizes, grouping.slots,
+        bits, *kernel_inputs(part), grouping.centroids.values(), frozen(signs), grouping.starts, grouping.sizes, grouping.slots,
         losses,
     )  # fmt: skip
     return float(losses[grouping.filled()].mean(dtype=np.float64))

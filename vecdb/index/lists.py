@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from vecdb.index.base import NO_NORMS, frozen
+from vecdb.index.halves import Halves
 from vecdb.index.probing import Probing
 from vecdb.index.team import Team
 from vecdb.kernels.blocks import BLOCK
@@ -27,27 +28,28 @@ SPREAD = 0.4
 class Grouping:
     """Which rows stand where.
 
-    centroids      float32 (nlist, dim), of rows as lists are searched: normalised under cosine
+    centroids      (nlist, dim), of rows as lists are searched: normalised under cosine. A centroid is what float16
+                   holds, and rows are coded as what they are away from that, so nothing is lost to rounding it
     starts, sizes  int32 (nlist + 1,) and (nlist,): the first block of each list, and its rows
     slots          int32 (32 * blocks,): the row in each slot; the slots that pad a list to whole blocks hold 0
     """
 
-    centroids: F32
+    centroids: Halves
     starts: I32
     sizes: I32
     slots: I32
 
     @classmethod
-    def of(cls, centroids: F32, assigned: I32) -> Self:
+    def of(cls, centroids: Halves, assigned: I32) -> Self:
         """Rows in their lists, ascending. assigned int32 (rows,): the list of each row."""
-        sizes = np.bincount(assigned, minlength=len(centroids)).astype(np.int32)
+        sizes = np.bincount(assigned, minlength=len(centroids.stored)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(-(-sizes // BLOCK))]).astype(np.int32)
         order = np.argsort(assigned, kind="stable").astype(np.int32)
         before = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         slots = np.zeros(int(starts[-1]) * BLOCK, np.int32)
         lists = assigned[order]
         slots[starts[lists].astype(np.int64) * BLOCK + np.arange(len(order)) - before[lists]] = order
-        return cls(frozen(centroids), frozen(starts), frozen(sizes), frozen(slots))
+        return cls(centroids, frozen(starts), frozen(sizes), frozen(slots))
 
     @property
     def count(self) -> int:
@@ -92,8 +94,6 @@ class Grouping:
         self.check_bounds(rows)
         if not np.array_equal(np.sort(self.slots[self.filled()]), np.arange(rows)):
             raise ValueError("array 'slots' holds a row twice")
-        if not np.isfinite(self.centroids).all():
-            raise ValueError("array 'centroids' holds a value that is not a number")
 
 
 class Centres:
@@ -125,8 +125,17 @@ class Centres:
         self.codes, self.add, self.scale, self.turned = (frozen(array) for array in (codes, add, scale, turned))
 
 
-Codes = tuple[U8, F32, F32, F32]  # codes (blocks, stride), add and scale (slots,), spreads (lists,)
-Write = Callable[[int, int, Codes], None]  # the codes of lists first..last-1
+Written = tuple[U8, F32, F32, F32]  # codes (blocks, stride), add and scale (slots,), spreads (lists,)
+Write = Callable[[int, int, Written], None]  # the codes of lists first..last-1
+
+
+class Codes(NamedTuple):
+    """codes (blocks, stride), add and scale (slots,): see kernels.list_codes;  spreads (lists,)"""
+
+    codes: U8
+    add: Halves
+    scale: Halves
+    spreads: F32
 
 
 class ListCodes(Protocol):
@@ -206,4 +215,4 @@ def write_codes(
 
     with Team(threads, progress, matrix.rows) as team:
         team.share(work, grouping.parts(matrix.dim))
-    return codes
+    return Codes(frozen(codes[0]), Halves.of(add), Halves.of(scale), frozen(codes[3]))

@@ -12,7 +12,7 @@ from vecdb.index import codebooks
 from vecdb.index.base import expect, frozen, kernel_inputs
 from vecdb.index.codebooks import EACH, ENTRIES, Codebooks, bounds_of, sub_quantisers
 from vecdb.index.levels import no_signs, usual_probing
-from vecdb.index.lists import Codes, Grouping, write_codes
+from vecdb.index.lists import Codes, Grouping, Written, write_codes
 from vecdb.index.probing import Probing
 from vecdb.kernels.product import PRODUCT, encode_product, product_bytes
 from vecdb.options import IVFPQ
@@ -68,11 +68,12 @@ class Products:
 
     def encode(self, matrix: Matrix, grouping: Grouping, threads: int, progress: Progress | None) -> Codes:
         bounds, books, turn = self.learned.bounds, self.learned.books, self.learned.turn
-        turned = grouping.centroids @ turn if len(turn) else grouping.centroids
+        centroids = grouping.centroids.values()
+        turned = centroids @ turn if len(turn) else centroids
 
-        def write(first: int, last: int, codes: Codes) -> None:
+        def write(first: int, last: int, codes: Written) -> None:
             encode_product(
-                self.bits, *kernel_inputs(matrix), grouping.centroids, frozen(turned), turn, bounds, books,
+                self.bits, *kernel_inputs(matrix), centroids, frozen(turned), turn, bounds, books,
                 grouping.starts, grouping.sizes, grouping.slots, first, last, *codes,
             )  # fmt: skip
 

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 
 from vecdb.kernels import emit
-from vecdb.kernels.emit import BYTES, FLOATS, I16, I32, I64, SUMS
+from vecdb.kernels.emit import BYTES, FLOATS, HALVES, I16, I32, I64, SUMS
 from vecdb.kernels.jit import HAS_VNNI, inlined
 from vecdb.types import AnyArray
 
@@ -97,12 +97,16 @@ def _score_block_twin(
     offset: np.float32,
     query_scale: np.float32,
     base: np.float32,
+    add_unit: np.float32,
     threshold: np.float32,
     estimates: AnyArray,
 ) -> np.uint64:
     part = slice(int(first), int(first) + BLOCK)
-    values = np.float32(query_scale) * (dots[:BLOCK].astype(np.float32) + np.float32(offset)) * scale[part]
-    estimates[:BLOCK] = np.float32(base) + add[part] + values
+    plus, times = (
+        (a.view(np.float16).astype(np.float32) if a.dtype == np.uint16 else a) for a in (add[part], scale[part])
+    )
+    values = np.float32(query_scale) * (dots[:BLOCK].astype(np.float32) + np.float32(offset)) * times
+    estimates[:BLOCK] = np.float32(base) + np.float32(add_unit) * plus + values
     below = np.flatnonzero(estimates[:BLOCK] < threshold)
     return np.uint64(sum(1 << int(lane) for lane in below))
 
@@ -117,25 +121,33 @@ def score_block(
     offset: Any,
     query_scale: Any,
     base: Any,
+    add_unit: Any,
     threshold: Any,
     estimates: Any,
 ) -> Any:
-    """estimates[:32] = base + add + query_scale * scale * (dots + offset), rows `first` on; bits of those below."""
+    """estimates[:32] = base + add_unit * add + query_scale * scale * (dots + offset), rows `first` on; bits of those
+    below `threshold`. add, scale: float32, or the bits of float16 as uint16."""
+    halved = add.dtype == types.uint16
+    size = 2 if halved else 4
+
+    def factors(builder: Any, pointer: Any) -> Any:
+        found = emit.load(builder, pointer, HALVES if halved else FLOATS)
+        return emit.widen_half(builder, found) if halved else found
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         dot = emit.address(context, builder, signature.args[0], args[0])
-        plus, times = (emit.address(context, builder, signature.args[i], args[i], args[3], 4) for i in (1, 2))
-        result = emit.address(context, builder, signature.args[8], args[8])
-        shift, unit, start, limit = (emit.splat(builder, args[i], FLOATS) for i in (4, 5, 6, 7))
+        plus, times = (emit.address(context, builder, signature.args[i], args[i], args[3], size) for i in (1, 2))
+        result = emit.address(context, builder, signature.args[9], args[9])
+        shift, unit, start, step, limit = (emit.splat(builder, args[i], FLOATS) for i in (4, 5, 6, 7, 8))
         masks = []
         for h in range(2):
-            plus_h, times_h = (emit.load(builder, emit.forward(builder, p, 64 * h), FLOATS) for p in (plus, times))
+            plus_h, times_h = (factors(builder, emit.forward(builder, p, 16 * size * h)) for p in (plus, times))
             sums = builder.sitofp(emit.load(builder, emit.forward(builder, dot, 64 * h), SUMS), FLOATS)
             value = builder.fmul(builder.fmul(unit, builder.fadd(sums, shift)), times_h)
-            value = builder.fadd(builder.fadd(start, plus_h), value)
+            value = builder.fadd(builder.fadd(start, builder.fmul(step, plus_h)), value)
             emit.store(builder, value, emit.forward(builder, result, 64 * h))
             masks.append(builder.zext(builder.bitcast(builder.fcmp_ordered("<", value, limit), I16), I64))
         return builder.or_(masks[0], builder.shl(masks[1], I64(16)))
 
     one = types.float32
-    return types.uint64(dots, add, scale, types.intp, one, one, one, one, estimates), codegen
+    return types.uint64(dots, add, scale, types.intp, one, one, one, one, one, estimates), codegen

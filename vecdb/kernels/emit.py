@@ -19,7 +19,7 @@ from vecdb.kernels.jit import CONVERTS_HALF, JIT_ON
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
 BYTES, WORDS, SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
-FLOATS, KEYS = ir.VectorType(F32, 16), ir.VectorType(I64, 8)
+FLOATS, KEYS, HALVES = ir.VectorType(F32, 16), ir.VectorType(I64, 8), ir.VectorType(I16, 16)
 LINE = 64  # bytes of a cache line, and of a vector register
 STRAIGHT_LINES = 24  # 1,536 code dimensions
 
@@ -107,15 +107,23 @@ def each_line(builder: Any, lines: Any, body: Callable[[Any], None], longer: boo
 
 
 def widen_half(builder: Any, bits: Any) -> Any:
-    """float32 of the bits of a finite float16: one instruction where the processor has it, else by parts."""
+    """float32 of the bits of finite float16, of one or of a vector of 16: one instruction where the processor has it,
+    else by parts."""
+    lanes = bits.type.count if isinstance(bits.type, ir.VectorType) else 0
+    half, word, single = (ir.VectorType(kind, lanes) if lanes else kind for kind in (ir.HalfType(), I32, F32))
     if CONVERTS_HALF:
-        return builder.fpext(builder.bitcast(bits, ir.HalfType()), F32)
-    wide = builder.zext(bits, I32)
-    sign, rest = builder.shl(builder.and_(wide, I32(0x8000)), I32(16)), builder.and_(wide, I32(0x7FFF))
-    normal = builder.add(builder.shl(rest, I32(13)), I32(112 << 23))
-    small = builder.bitcast(builder.fmul(builder.uitofp(rest, F32), F32(2.0**-24)), I32)
-    chosen = builder.select(builder.icmp_unsigned("<", rest, I32(0x400)), small, normal)
-    return builder.bitcast(builder.or_(chosen, sign), F32)
+        return builder.fpext(builder.bitcast(bits, half), single)
+
+    def same(kind: Any, value: float) -> Any:
+        return constant(kind, value) if lanes else kind(value)
+
+    wide = builder.zext(bits, word)
+    sign = builder.shl(builder.and_(wide, same(word, 0x8000)), same(word, 16))
+    rest = builder.and_(wide, same(word, 0x7FFF))
+    normal = builder.add(builder.shl(rest, same(word, 13)), same(word, 112 << 23))
+    small = builder.bitcast(builder.fmul(builder.uitofp(rest, single), same(single, 2.0**-24)), word)
+    chosen = builder.select(builder.icmp_unsigned("<", rest, same(word, 0x400)), small, normal)
+    return builder.bitcast(builder.or_(chosen, sign), single)
 
 
 def prefetch_lines(builder: Any, start: Any, lines: Any) -> None:

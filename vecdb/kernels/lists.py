@@ -9,7 +9,7 @@ import numpy as np
 
 from vecdb.kernels.blocks import BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
-from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row
+from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row, widen
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.list_pool import LANES, NO_KEY, SORTED_MAX, decide, in_order
 from vecdb.kernels.lookups import look_block
@@ -40,15 +40,15 @@ def present_rows(slots: AnyArray, block: Integer, left: Integer, allow: AnyArray
 
 
 @inlined
-def list_base(metric: int, query: AnyArray, centroids: AnyArray, at: Integer) -> np.float32:
-    """|q - c|^2, or -<q, c> under dot."""
+def list_base(metric: int, query: AnyArray, centroids: AnyArray, unit: np.float32, at: Integer) -> np.float32:
+    """|q - c|^2, or -<q, c> under dot; c = unit * centroids[at], in float16."""
     total = np.float32(0.0)
     if metric == DOT:
         for j in range(query.shape[0]):
-            total -= query[j] * centroids[at, j]
-        return np.float32(total)
+            total -= query[j] * widen(centroids[at, j])
+        return np.float32(total * unit)
     for j in range(query.shape[0]):
-        step = query[j] - centroids[at, j]
+        step = query[j] - unit * widen(centroids[at, j])
         total += step * step
     return np.float32(total)
 
@@ -72,10 +72,10 @@ def rank_lists(
     The codes are of 8 bits, of the rotated centroids.
     """
     stride = centre_codes.shape[1]
-    offset, none = np.float32(-127.5) * np.float32(total), np.float32(0.0)
+    offset, none, one = np.float32(-127.5) * np.float32(total), np.float32(0.0), np.float32(1.0)
     for block in range(centre_codes.shape[0]):
         dot_block(8, centre_codes, block * stride, query, stride // 128, dots)
-        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, none, estimates)
+        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates)
         for lane in range(min(BLOCK, count - block * BLOCK)):
             near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
     if nprobe < count:
@@ -99,6 +99,7 @@ def scan_list(
     unit: np.float32,
     offset: np.float32,
     base: np.float32,
+    add_unit: np.float32,
     keys: AnyArray,
     count: int,
     worst: np.int64,
@@ -118,8 +119,8 @@ def scan_list(
         ahead = block + BLOCKS_AHEAD if block + BLOCKS_AHEAD < last else following + block + BLOCKS_AHEAD - last
         if stride <= AHEAD_BYTES:
             prefetch_at(codes, np.intp(ahead * stride), np.intp(lines))
-        prefetch_at(add, np.intp(ahead * BLOCK * 4), np.intp(2))
-        prefetch_at(scale, np.intp(ahead * BLOCK * 4), np.intp(2))
+        prefetch_at(add, np.intp(ahead * BLOCK * 2), np.intp(1))
+        prefetch_at(scale, np.intp(ahead * BLOCK * 2), np.intp(1))
         mask = present_rows(slots, block, size - (block - first) * BLOCK, allow)
         if mask == np.uint64(0):
             continue
@@ -129,7 +130,9 @@ def scan_list(
             dot_block(code, codes, block * stride, query, stride // 128, dots)
         else:
             look_block(code - PRODUCT, codes, block * stride, query, stride // 128, dots)
-        below = score_block(dots, add, scale, np.intp(block * BLOCK), offset, unit, base, threshold, estimates)
+        below = score_block(
+            dots, add, scale, np.intp(block * BLOCK), offset, unit, base, add_unit, threshold, estimates
+        )
         if worst != NO_KEY:  # while the pool has never been full every slot is taken, overflowed estimates too
             mask &= below
         while mask != np.uint64(0):
@@ -163,14 +166,15 @@ def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32
 @kernel
 def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
-    starts: AnyArray, sizes: AnyArray, centroids: AnyArray, centre_codes: AnyArray, centre_add: AnyArray,
-    centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray, allow: AnyArray,
-    queries: AnyArray, k: int, nprobe: int, wanted: int, pool: int, slack: np.float32, decided: bool,
+    starts: AnyArray, sizes: AnyArray, centroids: AnyArray, units: AnyArray, centre_codes: AnyArray,
+    centre_add: AnyArray, centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray,
+    allow: AnyArray, queries: AnyArray, k: int, nprobe: int, wanted: int, pool: int, slack: np.float32, decided: bool,
     out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
 ) -> None:  # fmt: skip
     """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
 
     vectors       float32 (n, dim), or the bits of float16 as uint16; lists as in `encode_lists`
+    add, scale, centroids  the bits of float16 as uint16, in units[0], units[1], units[2] (float32)
     code          bits of RaBitQ levels, or PRODUCT and those of product codes, which turn, bounds and books belong to:
                   see kernels.product
     centre_*      the centroids, rotated, as one list of 8 bits
@@ -203,6 +207,7 @@ def search_lists(
             turn_into(question, turn, turned)
             scanned_by = tables
             unit, offset = fill_tables(code - PRODUCT, turned, bounds, books, values, tables)
+        unit *= units[1]
         for j in range(keys.shape[0]):
             keys[j] = NO_KEY
         for j in range(best.shape[0]):
@@ -214,14 +219,14 @@ def search_lists(
             if p == nprobe:
                 sort_keys(near[nprobe:], count - nprobe)
             at = key_row(near[p])
-            base = list_base(metric, question, centroids, at)
+            base = list_base(metric, question, centroids, units[2], at)
             if metric != DOT:
                 size = max(size, np.float32(np.sqrt(base)))
             following = key_row(near[p + 1]) if p + 1 < count else at
-            prefetch_row(centroids, np.intp(following), np.intp(4 * dim // 64))
+            prefetch_row(centroids, np.intp(following), np.intp(2 * dim // 64))
             held, worst, found = scan_list(
                 code, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow,
-                scanned_by, unit, offset, base, keys, held, worst, pool, dots, estimates,
+                scanned_by, unit, offset, base, units[0], keys, held, worst, pool, dots, estimates,
             )  # fmt: skip
             passed += found
             scanned += sizes[at]

@@ -85,7 +85,16 @@ def scan_blocks(
             prefetch_at(scale, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
         dot_block(bits, codes, block * stride, query, groups, dots)
         below = score_block(
-            dots, add, scale, np.intp(block * BLOCK), offset, unit, base, np.float32(threshold), estimates
+            dots,
+            add,
+            scale,
+            np.intp(block * BLOCK),
+            offset,
+            unit,
+            base,
+            np.float32(1.0),
+            np.float32(threshold),
+            estimates,
         )
         # While the buffer has never been full every row is taken, so that overflowed estimates are not lost.
         if worst != NO_KEY:
