@@ -55,7 +55,7 @@ def ours(vectors: F32, metric: str, nlist: int) -> tuple[dict[str, float], F32]:
     seconds = {"training alone": time.perf_counter() - begin}
     built = lists(metric, nlist, 2)
     seconds["whole"] = built.build(vectors, BUILD_THREADS)
-    return seconds, np.array(built.index.arrays()["centroids"])
+    return seconds, built.index.grouping.centroids.values()
 
 
 def theirs(vectors: F32, recipe: str) -> tuple[dict[str, float], F32]:

@@ -22,7 +22,7 @@ def block_products(bits, codes, query, groups, out):
 @kernel
 def block_scores(dots, add, scale, first, numbers, estimates):
     return blocks.score_block(
-        dots, add, scale, np.intp(first), numbers[0], numbers[1], numbers[2], numbers[3], estimates
+        dots, add, scale, np.intp(first), numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], estimates
     )
 
 
@@ -62,14 +62,18 @@ def test_products_of_rows(lines):
     np.testing.assert_array_equal(out, oracles.block_dots(codes, query))
 
 
-def test_scores_and_mask():
+@pytest.mark.parametrize("stored", [np.float32, np.float16])
+def test_scores_and_mask(stored):
     rng = np.random.default_rng(1)
     dots = rng.integers(-1000, 1000, 32).astype(np.int32)
-    add, scale = rng.standard_normal((2, 64)).astype(np.float32)
-    numbers = np.array([12.5, 0.03, -1.0, 0.5], np.float32)  # offset, query scale, base, threshold
+    add, scale = rng.standard_normal((2, 64)).astype(stored)
+    add[40:42], scale[40] = 0.0, 6e-8  # a float16 below the normal ones
+    numbers = np.array([12.5, 0.03, -1.0, 2.0, 0.5], np.float32)  # offset, query scale, base, add unit, threshold
     estimates = np.empty(32, np.float32)
-    mask = int(block_scores(dots, frozen(add), frozen(scale), 32, numbers, estimates))
-    wanted = -1.0 + add[32:] + np.float32(0.03) * (dots + np.float32(12.5)) * scale[32:]
+    kept = [frozen(array.view(np.uint16) if stored is np.float16 else array) for array in (add, scale)]
+    mask = int(block_scores(dots, *kept, 32, numbers, estimates))
+    add, scale = add.astype(np.float32), scale.astype(np.float32)
+    wanted = -1.0 + 2 * add[32:] + np.float32(0.03) * (dots + np.float32(12.5)) * scale[32:]
     np.testing.assert_allclose(estimates, wanted, rtol=1e-4, atol=1e-5)
     assert [bool(mask >> lane & 1) for lane in range(32)] == (estimates < np.float32(0.5)).tolist()
 

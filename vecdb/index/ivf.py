@@ -30,8 +30,8 @@ PROBES_MIN = 4  # lists that are scanned at least, however near the rows were th
 FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
-# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, units; codes,
-# add and scale of the centroids; signs, turn, bounds, books.
+# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, units; the
+# codes, add and scale of the centroids; signs, turn, bounds, books.
 ListInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
     AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,

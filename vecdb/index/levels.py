@@ -125,7 +125,7 @@ def _loss(part: Matrix, grouping: Grouping, signs: F32, bits: int) -> float:
     """The mean share of a residual that its code does not hold."""
     losses = np.zeros(len(grouping.slots), np.float32)
     code_losses(
-        bits, *kernel_inputs(part), grouping.centroids.values(), frozen(signs), grouping.starts, grouping.sizes, grouping.slots,
-        losses,
+        bits, *kernel_inputs(part), grouping.centroids.values(), frozen(signs), grouping.starts, grouping.sizes,
+        grouping.slots, losses,
     )  # fmt: skip
     return float(losses[grouping.filled()].mean(dtype=np.float64))
