@@ -15,12 +15,12 @@ from vecdb.index.probing import Probing
 from vecdb.index.team import Team
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.list_codes import encode_lists
+from vecdb.kernels.lists import centre_bits
 from vecdb.kernels.quantize import block_bytes
 from vecdb.kernels.rotation import rotate_rows
 from vecdb.types import F32, I32, U8, AnyArray, Matrix, Metric, Progress
 
 CHUNK_VALUES = 4 << 20  # vector values coded between two calls of progress
-CENTRE_BITS = 8
 SPREAD = 0.4
 
 
@@ -107,8 +107,9 @@ class Centres:
 
     def __init__(self, centroids: F32, spreads: F32, metric: Metric, signs: F32) -> None:
         count, dim = centroids.shape
+        bits = centre_bits(dim)
         blocks = -(-count // BLOCK)
-        codes = np.zeros((blocks, block_bytes(CENTRE_BITS, dim)), np.uint8)
+        codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
         add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
         turned = np.array(centroids)
         rotate_rows(turned, frozen(signs))
@@ -116,7 +117,7 @@ class Centres:
         slots[:count] = np.arange(count)
         origin = frozen(np.zeros((1, dim), np.float32))
         encode_lists(
-            CENTRE_BITS, int(Metric.DOT if metric is Metric.DOT else Metric.L2), frozen(centroids), NO_NORMS, origin,
+            bits, int(Metric.DOT if metric is Metric.DOT else Metric.L2), frozen(centroids), NO_NORMS, origin,
             origin, frozen(signs), frozen(np.array([0, blocks], np.int32)), frozen(np.array([count], np.int32)),
             frozen(slots), 0, 1, codes, add, scale, np.zeros(1, np.float32),
         )  # fmt: skip

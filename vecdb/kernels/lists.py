@@ -20,6 +20,7 @@ from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, s
 from vecdb.types import AnyArray
 
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
+MANY_DIMS = 256
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
@@ -54,7 +55,14 @@ def list_base(metric: int, query: AnyArray, centroids: AnyArray, unit: np.float3
 
 
 @kernel
+def centre_bits(dim: int) -> int:
+    """Bits of the codes by which lists are ranked: of many dimensions 4 rank them as well as 8."""
+    return 4 if dim >= MANY_DIMS else 8
+
+
+@kernel
 def rank_lists(
+    bits: int,
     centre_codes: AnyArray,
     centre_add: AnyArray,
     centre_scale: AnyArray,
@@ -69,12 +77,12 @@ def rank_lists(
 ) -> None:
     """near[:nprobe] = the keys of the nearest lists, the nearest first; the others follow in no order.
 
-    The codes are of 8 bits, of the rotated centroids.
+    The codes are of `centre_bits`, of the rotated centroids.
     """
-    stride = centre_codes.shape[1]
-    offset, none, one = np.float32(-127.5) * np.float32(total), np.float32(0.0), np.float32(1.0)
+    stride, none, one = centre_codes.shape[1], np.float32(0.0), np.float32(1.0)
+    offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
     for block in range(centre_codes.shape[0]):
-        dot_block(8, centre_codes, block * stride, query, stride // 128, dots)
+        dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
         score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates)
         for lane in range(min(BLOCK, count - block * BLOCK)):
             near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
@@ -177,7 +185,7 @@ def search_lists(
     add, scale, centroids  the bits of float16 as uint16, in units[0], units[1], units[2] (float32)
     code          bits of RaBitQ levels, or PRODUCT and those of product codes, which turn, bounds and books belong to:
                   see kernels.product
-    centre_*      the centroids, rotated, as one list of 8 bits
+    centre_*      the centroids, rotated, as one list of `centre_bits`
     allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
     pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
                   for a query at distance 1 from the farthest list that was scanned, or of length 1 under dot
@@ -202,7 +210,20 @@ def search_lists(
         unit, total = quantise(turned, dim, asked)
         offset = np.float32(-0.5) * np.float32((1 << code) - 1) * np.float32(total)
         scanned_by = asked
-        rank_lists(centre_codes, centre_add, centre_scale, count, asked, unit, total, nprobe, near, dots, estimates)
+        rank_lists(
+            centre_bits(dim),
+            centre_codes,
+            centre_add,
+            centre_scale,
+            count,
+            asked,
+            unit,
+            total,
+            nprobe,
+            near,
+            dots,
+            estimates,
+        )
         if code >= PRODUCT:
             turn_into(question, turn, turned)
             scanned_by = tables
