@@ -234,6 +234,7 @@ class Traits:
     masked            searches with a bitset at a bounded cost (a scan)
     graph             walks a graph, so that a sparse bitset costs more, not less
     lists             lists of an inverted file, of which a search scans some; 0 for another kind
+    gathers           has a code of each row by itself, so that chosen rows can be scored by codes
     """
 
     kind: str
@@ -243,12 +244,14 @@ class Traits:
     masked: bool
     graph: bool
     lists: int = 0
+    gathers: bool = False
 
 
 class Arm(enum.StrEnum):
     """The ways to search one segment."""
 
     EXACT = "exact"  # score every allowed row with float32
+    GATHER = "gather"  # score the codes of every allowed row, rescore the best
     SCAN = "scan"  # scan compressed codes under a bitset, rescore the best
     GRAPH = "graph"  # walk the graph, collect allowed rows only
     LISTS = "lists"  # scan the nearest lists of an inverted file under a bitset, rescore the best
@@ -268,3 +271,4 @@ class Plan:
     nprobe: int | None = None  # lists to scan
     budget: int | None = None  # distances after which a walk gives up
     fallback: Arm | None = None  # answers a query for which a walk, or the nearest lists, found too little
+    source: str = ""  # of the costs, in words

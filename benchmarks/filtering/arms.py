@@ -70,6 +70,7 @@ def able(traits: Any) -> set[Arm]:
         arms |= {Arm.SCAN} if index.masked else set()
         arms |= {Arm.GRAPH} if index.graph else set()
         arms |= {Arm.LISTS} if index.lists else set()
+        arms |= {Arm.GATHER} if index.gathers else set()
     return arms
 
 

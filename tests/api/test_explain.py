@@ -36,7 +36,7 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vecdb.Collection]
 
 @pytest.mark.parametrize(
     ("where", "arm"),
-    [(None, "graph"), ({"even": True}, "graph"), ({"group": "g3"}, "exact"), ({"n": {"$lt": 5_000}}, "graph")],
+    [(None, "graph"), ({"even": True}, "graph"), ({"group": "g3"}, "gather"), ({"n": {"$lt": 5_000}}, "graph")],
 )
 def test_analyze_tells_what_the_search_did(docs: vecdb.Collection, where: object, arm: str) -> None:
     query = VECTORS[4_000]
@@ -118,7 +118,7 @@ def test_as_data(docs: vecdb.Collection) -> None:
     sealed = data["segments"][0]
     assert data["where"] == "even == True"
     assert sealed["plan"]["arm"] in sealed["plan"]["costs"]
-    assert set(sealed["plan"]["costs"]) == {"exact", "scan", "graph"}
+    assert set(sealed["plan"]["costs"]) == {"exact", "gather", "scan", "graph"}
     assert set(sealed["work"]) == {
         "visited", "distances", "rescored", "escalated", "filter_us", "plan_us", "search_us",
     }  # fmt: skip

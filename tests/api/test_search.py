@@ -283,7 +283,7 @@ def test_explain_tells_the_plan_of_every_segment(case: Case) -> None:
     assert (told.collection, told.field, told.k, len(told.segments)) == ("docs", "vector", 5, parts)
     assert sum(part.plan.matching.high for part in told.segments) >= case.docs.count({"n": {"$lt": 450}})
     assert "search docs.vector, k=5" in str(told)
-    assert told.to_dict()["segments"][0]["plan"]["arm"] in ("exact", "scan", "graph", "lists", "none")
+    assert told.to_dict()["segments"][0]["plan"]["arm"] in ("exact", "gather", "scan", "graph", "lists", "none")
     exact = case.docs.explain(QUERIES[0], exact=True)
     assert {part.plan.arm.value for part in exact.segments} == {"exact"}
 

@@ -22,6 +22,7 @@ SERVES: dict[Arm, Callable[[Traits], bool]] = {
     Arm.SCAN: lambda traits: traits.masked,
     Arm.GRAPH: lambda traits: traits.graph,
     Arm.LISTS: lambda traits: traits.lists > 0,
+    Arm.GATHER: lambda traits: traits.gathers,
 }
 INDEXES: dict[str, Any] = {
     "growing": "flat",
@@ -30,7 +31,12 @@ INDEXES: dict[str, Any] = {
     "ivf": vecdb.IVF(nlist=9),
     "ivfpq": vecdb.IVFPQ(nlist=9),
 }
-SERVED = {Arm.SCAN: {"growing", "flat", "hnsw", "ivf", "ivfpq"}, Arm.GRAPH: {"hnsw"}, Arm.LISTS: {"ivf", "ivfpq"}}
+SERVED = {
+    Arm.SCAN: {"growing", "flat", "hnsw", "ivf", "ivfpq"},
+    Arm.GATHER: {"hnsw"},
+    Arm.GRAPH: {"hnsw"},
+    Arm.LISTS: {"ivf", "ivfpq"},
+}
 
 
 class Store:
@@ -80,7 +86,7 @@ def forcing(arm: Arm, taken: list[Arm]) -> Callable[..., Plan]:
     return chosen
 
 
-@pytest.mark.parametrize("arm", [Arm.EXACT, Arm.SCAN, Arm.GRAPH, Arm.LISTS])
+@pytest.mark.parametrize("arm", [Arm.EXACT, Arm.GATHER, Arm.SCAN, Arm.GRAPH, Arm.LISTS])
 def test_every_arm_finds_the_same_records(store: Store, arm: Arm, monkeypatch: pytest.MonkeyPatch) -> None:
     random_ = random.Random(9)
     taken: list[Arm] = []

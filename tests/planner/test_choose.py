@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,11 @@ def flat(rows: int, dim: int = 384, bits: int = 2) -> Traits:
 
 def hnsw(rows: int, dim: int = 384) -> Traits:
     return Traits("hnsw", rows, dim, 8, masked=False, graph=True)
+
+
+def coded(rows: int, dim: int = 384) -> Traits:
+    """A graph whose codes serve chosen rows."""
+    return replace(hnsw(rows, dim), code_bits=2, gathers=True)
 
 
 def ivf(rows: int, lists: int = 512, dim: int = 384) -> Traits:
@@ -66,6 +72,38 @@ TABLE = [
 def test_table(rows: int, share: float, with_graph: Arm, with_codes: Arm) -> None:
     assert plan(rows, share).arm == with_graph
     assert plan(rows, share, graph=False).arm == with_codes
+
+
+GATHER_TABLE = [
+    # rows, share, with a graph whose codes serve chosen rows
+    (62_436, 1.0, Arm.GRAPH),
+    (62_436, 0.49, Arm.GRAPH),
+    (62_436, 0.044, Arm.GATHER),
+    (62_436, 0.026, Arm.GATHER),
+    (62_436, 0.0031, Arm.GATHER),
+    (62_436, 0.0003, Arm.GATHER),
+    (1_000_000, 0.31, Arm.GRAPH),
+    (1_000_000, 0.003, Arm.GATHER),
+    (1_000_000, 0.0, Arm.NONE),
+]
+
+
+@pytest.mark.parametrize(("rows", "share", "arm"), GATHER_TABLE)
+def test_codes_of_chosen_rows(rows: int, share: float, arm: Arm) -> None:
+    matching = round(rows * share)
+    ef = round(40 * max(share, 1e-4) ** -0.75)
+    chosen = choose(Estimate(matching, matching), [flat(rows), coded(rows)], rows, 0, 384, 10, ef=ef)
+    assert chosen.arm == arm
+    if arm is Arm.GATHER:
+        assert (chosen.ef, chosen.budget, chosen.fallback) == (None, None, None)
+
+
+def test_codes_of_chosen_rows_answer_where_a_walk_gives_up() -> None:
+    def fallback(share: float) -> Arm | None:
+        matching = round(62_436 * share)
+        return choose(Estimate(matching, matching), [flat(62_436), coded(62_436)], 62_436, 0, 384, 10, ef=20).fallback
+
+    assert (fallback(0.25), fallback(1.0)) == (Arm.GATHER, Arm.SCAN)
 
 
 LISTS_TABLE = [

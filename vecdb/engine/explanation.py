@@ -10,7 +10,7 @@ from typing import Any
 from vecdb.types import Arm, Estimate, Plan
 
 STAGES = ("filter", "plan", "search", "merge", "fetch")
-ARMS = (Arm.EXACT, Arm.SCAN, Arm.LISTS, Arm.GRAPH)
+ARMS = (Arm.EXACT, Arm.GATHER, Arm.SCAN, Arm.LISTS, Arm.GRAPH)
 HEAD = ("segment", "rows", "match", "bounds", *map(str, ARMS), "chosen", "why")
 WORK_HEAD = ("visited", "distances", "rescored", "escalated", "filter", "plan", "search")
 

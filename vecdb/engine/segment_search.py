@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from vecdb.kernels import bitset
 from vecdb.kernels.exact import exact_search
 from vecdb.planner.choose import choose
 from vecdb.types import F32, I32, I64, Arm, Estimate, Plan, RowSet, Traits
+
+if TYPE_CHECKING:  # it loads the compiler
+    from vecdb.index.hnsw import HnswIndex
 
 CODED_BY_SEARCH = 16_384  # rows of a growing segment without codes at which a search codes them itself
 PLANS_MAX = 256  # plans kept with a segment
@@ -85,7 +89,7 @@ class Tally:
         saved = 1 - plan.costs[plan.arm] / plan.costs[plan.fallback]
         if self.escalated > saved * self.queries:
             reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
-            self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs)
+            self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
 
 
 def open_door(kernels: Kernels, field: FieldView) -> Door:
@@ -176,8 +180,10 @@ def _arm(
     if plan.arm is Arm.EXACT or not door.compiled:
         bits, rows = _narrow(allowed, matrix.rows)
         return lambda queries: _exact(door, queries, k, bits, rows, counters)
-    bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
     graph, flat, lists = door.graph, door.flat, door.lists
+    if plan.arm is Arm.GATHER and graph is not None:
+        return _gather(graph, _rows(allowed, matrix.rows), k, options.rescore, counters)
+    bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
     if plan.arm is Arm.GRAPH and graph is not None:
         return lambda queries: graph.search(queries, k, allow=bits, ef=plan.ef, budget=plan.budget, counters=counters)
     if lists is not None and (plan.arm is Arm.LISTS or flat is None):
@@ -189,6 +195,20 @@ def _arm(
         return lambda queries: flat.search(matrix, queries, k, allow=bits, rescore=options.rescore, counters=counters)
     assert flat is not None
     return lambda queries: flat.search(queries, k, allow=bits, rescore=options.rescore, counters=counters)
+
+
+def _gather(graph: Index, rows: I32, k: int, rescore: int | None, counters: I64 | None) -> Callable[[F32], Found]:
+    index = cast("HnswIndex", graph)
+    return lambda queries: index.gather(queries, k, rows, rescore=rescore, counters=counters)
+
+
+def _rows(allowed: RowSet | None, total: int) -> I32:
+    """The ascending rows of a set; kernels are there to list them."""
+    from vecdb.index.gather import rows_in
+
+    if allowed is None:
+        return np.arange(total, dtype=np.int32)
+    return allowed.rows if allowed.rows is not None else rows_in(bitset.bits_of(allowed, total), allowed.count)
 
 
 def _narrow(allowed: RowSet | None, total: int) -> tuple[np.ndarray | None, I32 | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from vecdb.index.base import Index
-from vecdb.types import I32, I64, Matrix
+from vecdb.types import I32, I64, AnyArray, Matrix
 
 if TYPE_CHECKING:  # they load the compiler
     from vecdb.index.graph_builder import Graph
@@ -78,3 +78,12 @@ def false_twins(index: Index, matrix: Matrix) -> I32:
         rows = linked[start : start + ROWS]
         wrong.append(rows[(words[rows] != words[twins[rows]]).any(axis=1)])
     return np.concatenate(wrong)
+
+
+def check_links(name: str, links: I32, nodes: AnyArray, rows: int) -> None:
+    if links.size and (links.min() < -1 or links.max() >= rows):
+        raise ValueError(f"array {name!r} holds an id outside the {rows} rows")
+    if (links == nodes[:, None]).any():
+        raise ValueError(f"array {name!r} links a node to itself")
+    if ((links[:, 1:] >= 0) & (links[:, :-1] < 0)).any():
+        raise ValueError(f"array {name!r} has a row with a gap")

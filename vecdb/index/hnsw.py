@@ -14,8 +14,10 @@ from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, r
 from vecdb.index.calibration import Curve, Curves
 from vecdb.index.code_quality import BITS, Codes, choose_codes
 from vecdb.index.flat import search_exact
+from vecdb.index.gather import FEW_DIMS, can_gather, gather
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
 from vecdb.index.graph_carrier import carry_graph
+from vecdb.index.graph_check import check_links
 from vecdb.index.visited import Visited
 from vecdb.kernels import bitset
 from vecdb.kernels.graph import NO_LIMIT
@@ -28,7 +30,6 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 QUANTISER = "rabitq-records-v1"
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 EFFORTS_MAX = 1024  # readings of the curves that are kept
-FEW_DIMS = 32  # a vector is two cache lines at most
 # By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
 # FINE_BITS by then.
 RESCORED = {2: (5, 0.2), 4: (30, 0.5), 8: (5, 0.2)}
@@ -76,7 +77,8 @@ class HnswIndex:
 
     @property
     def traits(self) -> Traits:
-        return Traits(self.kind, self.matrix.rows, self.matrix.dim, self.graph.bits, masked=False, graph=True)
+        rows, dim, bits = self.matrix.rows, self.matrix.dim, self.graph.bits
+        return Traits(self.kind, rows, dim, bits, masked=False, graph=True, gathers=can_gather(self.graph, dim))
 
     @property
     def indexed_rows(self) -> int:
@@ -181,6 +183,12 @@ class HnswIndex:
             self._visited.append(visited)
         return found, distances
 
+    def gather(
+        self, queries: F32, k: int, rows: I32, *, rescore: int | None = None, counters: I64 | None = None
+    ) -> tuple[I32, F32]:
+        """The k nearest of `rows`, ascending, by their codes, the best of them scored exactly; traits.gathers."""
+        return gather(self._fixed, queries, k, rows, rescore, counters)
+
     def _balls(self, k: int, ef: int, allowed: int) -> AnyArray:
         """Steps of a walk under a filter: (how many nearest are known, how many nodes that takes); see widen.
 
@@ -283,12 +291,3 @@ class HnswIndex:
         used = graph.upper >= 0
         if (graph.levels[graph.upper[used]] < np.repeat(level, used.sum(1))).any():
             raise ValueError("array 'upper' links to a node that is not on that level")
-
-
-def check_links(name: str, links: I32, nodes: AnyArray, rows: int) -> None:
-    if links.size and (links.min() < -1 or links.max() >= rows):
-        raise ValueError(f"array {name!r} holds an id outside the {rows} rows")
-    if (links == nodes[:, None]).any():
-        raise ValueError(f"array {name!r} links a node to itself")
-    if ((links[:, 1:] >= 0) & (links[:, :-1] < 0)).any():
-        raise ValueError(f"array {name!r} has a row with a gap")

@@ -76,7 +76,12 @@ def _growing(matrix: Matrix, allow: U64, rows: I32) -> None:
 
 
 def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:
-    _search(load_kind("hnsw").build(matrix, HNSW(ef_construction=16)), matrix, allow, rows)
+    from vecdb.index.gather import rows_in
+    from vecdb.index.hnsw import HnswIndex
+
+    index = HnswIndex.build(matrix, HNSW(ef_construction=16))
+    _search(index, matrix, allow, rows)
+    index.gather(_queries(matrix), 2, rows_in(allow, matrix.rows))
     few = Matrix(matrix.vectors[:40], None, Metric.DOT)  # under dot links are chosen in a space of its own
     load_kind("hnsw").build(few, HNSW(m=4, ef_construction=8))
 

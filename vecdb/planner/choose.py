@@ -4,14 +4,15 @@ The cheapest arm by the cost model wins among those that are sound:
 
     none    no row can match
     exact   always sound; the only arm with exact=True, without an index, or when k covers all matching rows
+    gather  the codes of every matching row, where an index has such
     scan    bounded at every selectivity: all codes of the segment, those of all lists where there are no others
     lists   the nearest lists of an inverted file
     graph   a walk that widens until k matches are known to be the nearest, where at least 2 % of the rows match; with
             an ef that the user gave, which is used as given, where 30 % do: nothing tells it that it wandered among
             rows that are not allowed
 
-Walks and lists may find too little; the cheaper of exact and scan is their fallback, and a walk may cost as much as
-that before it gives up: together at most twice the fallback.
+Walks and lists may find too little; the cheapest of exact, gather and scan is their fallback, and a walk may cost as
+much as that before it gives up: together at most twice the fallback.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vecdb.planner import cost
+from vecdb.planner.cost import NOT_MEASURED, Costs
 from vecdb.planner.estimate import expected, live
 from vecdb.types import Arm, Estimate, Plan, Traits
 
 GRAPH_SHARE_MIN = 0.02
 GRAPH_SHARE_MIN_GIVEN = 0.3  # for an ef that the user gave
+BOUNDED = (Arm.EXACT, Arm.GATHER, Arm.SCAN)  # arms that look at every matching row
 
 
 def choose(
@@ -39,6 +42,7 @@ def choose(
     ef: int = 0,
     nprobe: int = 0,
     bounded: bool = True,
+    measured: Costs = NOT_MEASURED,
 ) -> Plan:
     """The plan for one segment.
 
@@ -48,38 +52,49 @@ def choose(
     ef         of a walk, which is at least k wide
     nprobe     lists of an inverted file to scan, at least one and at most all
     bounded    whether a walk may widen within a budget; an ef that the user gave is used as given
+    measured   what searches cost here
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
         return Plan(Arm.NONE, "no row matches", rows, matching)
-    costs = _costs(matching, traits, rows, dim, k, ef, nprobe, bounded)
+    costs = _costs(measured, matching, traits, rows, dim, k, ef, nprobe, bounded)
     only = _only_exact(matching, costs, k, exact)
     if only:
-        return Plan(Arm.EXACT, only, rows, matching, costs)
+        return Plan(Arm.EXACT, only, rows, matching, costs, source=measured.source)
     arm = Arm(min(costs, key=lambda name: (costs[name], name != Arm.EXACT)))
-    plan = Plan(arm, _reason(matching, rows, arm), rows, matching, costs)
-    return _with_effort(plan, traits, max(k, ef), nprobe, bounded)
+    plan = Plan(arm, _reason(matching, rows, arm), rows, matching, costs, source=measured.source)
+    return _with_effort(measured, plan, traits, max(k, ef), nprobe, bounded)
 
 
 def _costs(
-    matching: Estimate, traits: Sequence[Traits], rows: int, dim: int, k: int, ef: int, nprobe: int, bounded: bool
+    measured: Costs,
+    matching: Estimate,
+    traits: Sequence[Traits],
+    rows: int,
+    dim: int,
+    k: int,
+    ef: int,
+    nprobe: int,
+    bounded: bool,
 ) -> dict[str, float]:
     """Sound arm -> predicted microseconds, the rows that an index does not hold yet scored exactly."""
     share = expected(matching) / max(1, rows)
-    costs = {Arm.EXACT.value: cost.exact_us(expected(matching), dim)}
+    costs = {Arm.EXACT.value: cost.exact_us(measured, expected(matching), dim)}
     flat, least = _has_flat(traits), GRAPH_SHARE_MIN if bounded else GRAPH_SHARE_MIN_GIVEN
     for index in traits:
         if not index.rows:
             continue
-        rest = cost.exact_us(share * (rows - index.rows), dim) if index.rows < rows else 0.0
+        rest = cost.exact_us(measured, share * (rows - index.rows), dim) if index.rows < rows else 0.0
         if index.masked and not index.lists:
-            _keep_least(costs, Arm.SCAN, rest + cost.scan_us(index, share, k))
+            _keep_least(costs, Arm.SCAN, rest + cost.scan_us(measured, index, share, k))
         elif index.masked and not flat:
-            _keep_least(costs, Arm.SCAN, rest + cost.lists_us(index, index.lists, share, k))
+            _keep_least(costs, Arm.SCAN, rest + cost.lists_us(measured, index, index.lists, share, k))
+        if index.gathers:
+            _keep_least(costs, Arm.GATHER, rest + cost.gather_us(measured, index, share))
         if index.lists:
-            _keep_least(costs, Arm.LISTS, rest + cost.lists_us(index, max(1, nprobe), share, k))
+            _keep_least(costs, Arm.LISTS, rest + cost.lists_us(measured, index, max(1, nprobe), share, k))
         if index.graph and share >= least:
-            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(index, k, ef, share))
+            _keep_least(costs, Arm.GRAPH, rest + cost.graph_us(measured, index, k, ef, share))
     return costs
 
 
@@ -102,20 +117,20 @@ def _only_exact(matching: Estimate, costs: dict[str, float], k: int, exact: bool
     return ""
 
 
-def _with_effort(plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool) -> Plan:
+def _with_effort(measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool) -> Plan:
     """The plan with what its arm needs to know, and with what answers when the arm finds too little."""
     lists = max((index.lists for index in traits), default=0)
     if plan.arm is Arm.SCAN:
         return plan if _has_flat(traits) else replace(plan, nprobe=lists)
-    if plan.arm is Arm.EXACT:
+    if plan.arm in (Arm.EXACT, Arm.GATHER):
         return plan
-    fallback = min((arm for arm in (Arm.EXACT, Arm.SCAN) if arm.value in plan.costs), key=lambda arm: plan.costs[arm])
+    fallback = min((arm for arm in BOUNDED if arm.value in plan.costs), key=lambda arm: plan.costs[arm])
     if plan.arm is Arm.LISTS:
         probed = min(max(1, nprobe), lists)
         reason = f"{plan.reason}; {probed:,} of {lists:,} lists"
         return replace(plan, reason=reason, nprobe=probed, fallback=fallback)
     graph = next(index for index in traits if index.graph)
-    budget = cost.walk_budget(graph, plan.costs[fallback]) if bounded else None
+    budget = cost.walk_budget(measured, graph, plan.costs[fallback]) if bounded else None
     return replace(plan, reason=f"{plan.reason}; ef {ef:,}", ef=ef, budget=budget, fallback=fallback)
 
 

@@ -1,20 +1,33 @@
 """What every way to search costs, in microseconds of one thread.
 
-Constants are medians measured on a 2-core AVX-512 machine over 117k x 384 text embeddings; they decide between arms, so
-their ratios matter, not their size. Costs grow with the dimension.
+Measured `Costs` hold for one machine, dimension, code, m and size; maintenance measures them. Where there are none,
+usual values serve: medians of a 2-core AVX-512 machine (AMD Zen 4) over 117k x 384 text embeddings, scaled by the
+dimension. They decide between arms, so their ratios matter, not their size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vecdb.planner.estimate import filled_blocks
 from vecdb.types import Traits
 
+USUAL = "usual values of an AVX-512 machine"
+
 # Scoring chosen rows with float32: 57-78 ns a row of 384 dimensions with prefetching, 69-99 ns without.
 EXACT_FIXED_US = 12.0
 EXACT_NS_PER_DIM = 70 / 384
+
+# Scoring chosen rows by codes: a fifth to a seventh of what the float32 rows take (records of two cache lines against
+# 24), two to three times a row of a scan; the rest is coding the query, and a second and third look at the best.
+GATHER_FIXED_US = 10.0
+GATHER_NS_PER_LINE = 5.0
+GATHER_LINE_BYTES = 64
+# Where more than this share matches, a filter is kept as bits, and its rows are listed for each query.
+GATHER_LISTED_SHARE = 1 / 16
+GATHER_LISTED_NS = 1.0
 
 # Scan of block codes, streamed from memory, ns a row of 384 dimensions: 10.1, 5.6, 3.4 and 2.1 at 8, 4, 2, 1 bits;
 # the fixed part is quantising the query and selecting. Few dimensions have no codes: 32 bits are the float32 rows.
@@ -43,20 +56,79 @@ GRAPH_CACHED_ROWS = 65_536
 GRAPH_DISTANCES_PER_HOP = 12
 GRAPH_FILTERED = 1.2
 GRAPH_RESCORED = 1.2
-GRAPH_NS_PER_RESCORED_DIM = 350 / 384
+GRAPH_RESCORED_COLD = 5.0  # times a row that is scored in order
 
 
-def exact_us(matching: float, dim: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Microseconds of a query, and nanoseconds of each row (of a walk: each hop)."""
+
+    fixed_us: float
+    each_ns: float
+
+    def us(self, count: float) -> float:
+        return self.fixed_us + count * self.each_ns / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What was measured on this machine.
+
+    lines      by "exact", "gather", "scan" and "walk"; usual values for those that are missing
+    filtered   (share of the rows that match, times the hops that ef tells), shares ascending: walks under a filter that
+               is the same everywhere
+    source     where the figures come from, in words
+    """
+
+    lines: Mapping[str, Line] = field(default_factory=dict)
+    filtered: tuple[tuple[float, float], ...] = ()
+    source: str = USUAL
+
+
+NOT_MEASURED = Costs()
+
+
+def exact_line(costs: Costs, dim: int) -> Line:
+    return costs.lines.get("exact") or Line(EXACT_FIXED_US, dim * EXACT_NS_PER_DIM)
+
+
+def gather_line(costs: Costs, traits: Traits) -> Line:
+    lines = math.ceil((traits.dim * traits.code_bits / 8 + 8) / GATHER_LINE_BYTES)
+    return costs.lines.get("gather") or Line(GATHER_FIXED_US, lines * GATHER_NS_PER_LINE)
+
+
+def scan_line(costs: Costs, traits: Traits) -> Line:
+    """The rows that are scored again are not in it."""
+    return costs.lines.get("scan") or Line(SCAN_FIXED_US, traits.dim * _of_bits(SCAN_NS_PER_DIM, traits.code_bits))
+
+
+def walk_line(costs: Costs, traits: Traits) -> Line:
+    """The rows that are scored again are not in it."""
+    doublings = max(0.0, math.log2(max(1, traits.rows) / GRAPH_CACHED_ROWS))
+    hop = GRAPH_US_PER_HOP + GRAPH_US_PER_HOP_AND_DOUBLING * doublings + traits.dim * GRAPH_NS_PER_HOP_AND_DIM / 1e3
+    return costs.lines.get("walk") or Line(GRAPH_FIXED_US, hop * 1e3)
+
+
+def exact_us(costs: Costs, matching: float, dim: int) -> float:
     """Score every matching row."""
-    return EXACT_FIXED_US + matching * dim * EXACT_NS_PER_DIM / 1e3
+    return exact_line(costs, dim).us(matching)
 
 
-def scan_us(traits: Traits, share: float, k: int) -> float:
+def gather_us(costs: Costs, traits: Traits, share: float) -> float:
+    """Score the codes of every matching row, and the best again."""
+    matching = share * traits.rows
+    listed = matching * GATHER_LISTED_NS / 1e3 if share > GATHER_LISTED_SHARE else 0.0
+    return gather_line(costs, traits).us(matching) + listed
+
+
+def scan_us(costs: Costs, traits: Traits, share: float, k: int) -> float:
     """Scan the codes of every block that has a matching row, score the best again."""
-    return _blocks_us(traits, traits.rows, share) + _again_us(traits, SCAN_RESCORED, share * traits.rows, k)
+    scanned = traits.rows * filled_blocks(share, SCAN_BLOCK_ROWS)
+    again = _again_us(costs, traits, SCAN_RESCORED, share * traits.rows, k)
+    return scan_line(costs, traits).us(scanned) + again
 
 
-def lists_us(traits: Traits, nprobe: int, share: float, k: int) -> float:
+def lists_us(costs: Costs, traits: Traits, nprobe: int, share: float, k: int) -> float:
     """Find the nearest lists, scan each of their blocks that has a matching row, score the best again.
 
     nprobe   lists that are scanned, at most all; lists are taken to be of one size
@@ -64,18 +136,14 @@ def lists_us(traits: Traits, nprobe: int, share: float, k: int) -> float:
     probed = min(nprobe, traits.lists)
     rows = traits.rows * probed / traits.lists
     centres = traits.lists * traits.dim * LIST_NS_PER_CENTRE_DIM / 1e3
-    again = _again_us(traits, LISTS_RESCORED, rows * share, k)
-    return centres + probed * LIST_FIXED_US + _blocks_us(traits, rows, share) + again
-
-
-def _blocks_us(traits: Traits, rows: float, share: float) -> float:
+    again = _again_us(costs, traits, LISTS_RESCORED, rows * share, k)
     scanned = rows * filled_blocks(share, SCAN_BLOCK_ROWS)
-    return SCAN_FIXED_US + scanned * traits.dim * _of_bits(SCAN_NS_PER_DIM, traits.code_bits) / 1e3
+    return centres + probed * LIST_FIXED_US + scan_line(costs, traits).us(scanned) + again
 
 
-def _again_us(traits: Traits, rescored: Mapping[int, float], matching: float, k: int) -> float:
+def _again_us(costs: Costs, traits: Traits, rescored: Mapping[int, float], matching: float, k: int) -> float:
     rows = min(max(_of_bits(rescored, traits.code_bits), k), matching)
-    return rows * traits.dim * EXACT_NS_PER_DIM / 1e3
+    return rows * exact_line(costs, traits.dim).each_ns / 1e3
 
 
 def _of_bits(table: Mapping[int, float], bits: int) -> float:
@@ -83,19 +151,29 @@ def _of_bits(table: Mapping[int, float], bits: int) -> float:
     return table[min((known for known in table if known >= bits), default=max(table))]
 
 
-def graph_us(traits: Traits, k: int, ef: int, share: float = 1.0) -> float:
+def graph_us(costs: Costs, traits: Traits, k: int, ef: int, share: float = 1.0) -> float:
     """Walk the graph until the best `ef` nodes are expanded, allowed or not, at most all rows."""
-    hops = min(max(k, ef) + GRAPH_EXTRA_HOPS, traits.rows)
-    walked = hops * _hop_us(traits) * (GRAPH_FILTERED if share < 1.0 else 1.0)
-    return GRAPH_FIXED_US + walked + GRAPH_RESCORED * k * traits.dim * GRAPH_NS_PER_RESCORED_DIM / 1e3
+    hops = min(max(k, ef) + GRAPH_EXTRA_HOPS, traits.rows) * (filtered(costs, share) if share < 1.0 else 1.0)
+    again = GRAPH_RESCORED * k * GRAPH_RESCORED_COLD * exact_line(costs, traits.dim).each_ns / 1e3
+    return walk_line(costs, traits).us(hops) + again
 
 
-def walk_budget(traits: Traits, microseconds: float) -> int:
+def filtered(costs: Costs, share: float) -> float:
+    """How many times the hops that its ef tells a walk makes under a filter, read on a logarithmic scale of shares."""
+    known = costs.filtered
+    if not known:
+        return GRAPH_FILTERED
+    at, factor = known[0]
+    if share <= at:
+        return factor
+    for higher, after in known[1:]:
+        if share <= higher:
+            part = math.log(share / at) / math.log(higher / at)
+            return factor + part * (after - factor)
+        at, factor = higher, after
+    return factor
+
+
+def walk_budget(costs: Costs, traits: Traits, microseconds: float) -> int:
     """Distances of a walk that take as long as `microseconds`."""
-    return math.ceil(microseconds / _hop_us(traits) * GRAPH_DISTANCES_PER_HOP)
-
-
-def _hop_us(traits: Traits) -> float:
-    doublings = max(0.0, math.log2(max(1, traits.rows) / GRAPH_CACHED_ROWS))
-    cold = GRAPH_US_PER_HOP_AND_DOUBLING * doublings
-    return GRAPH_US_PER_HOP + cold + traits.dim * GRAPH_NS_PER_HOP_AND_DIM / 1e3
+    return math.ceil(microseconds * 1e3 / walk_line(costs, traits).each_ns * GRAPH_DISTANCES_PER_HOP)
