@@ -184,10 +184,10 @@ class OrderingDisk(PassingDisk):
 
     # ---- operations -----------------------------------------------------------------------------------------------
     def make_directory(self, path: Path) -> None:
-        if root_of(path) is not None:
-            self.writing(path)
         if path.name == names.catalog(1) and self.inner.kind(path.parent / names.SUPERBLOCK) is None:
             self.roots[path.parent] = Root()  # the making of a database begins, perhaps once more
+        if root_of(path) is not None:
+            self.writing(path)
         with self._new_name(path):
             self.inner.make_directory(path)
         self.loose[path.parent].append(path)

@@ -61,14 +61,9 @@ print(met)
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "limit"),
-    [("RLIMIT_NOFILE", 6), ("RLIMIT_AS", 0), ("RLIMIT_AS", 2 << 20)],
-    ids=["few descriptors", "no memory", "little memory"],
-)
-def test_a_limit_is_told_and_costs_nothing(place: Path, kind: str, limit: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(place / "db"), kind, str(limit)],
+def run_limited(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -76,8 +71,56 @@ def test_a_limit_is_told_and_costs_nothing(place: Path, kind: str, limit: int) -
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("RLIMIT_NOFILE", 6), ("RLIMIT_AS", 0), ("RLIMIT_AS", 2 << 20)],
+    ids=["few descriptors", "no memory", "little memory"],
+)
+def test_a_limit_is_told_and_costs_nothing(place: Path, kind: str, limit: int) -> None:
+    done = run_limited(LIMITED, str(place / "db"), kind, str(limit))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0, "the limit was never met"
     batches = [make_batch(seed, ids=90, rows=30) for seed in range(100, 160)]
     with vecdb.open(place / "db") as db:
         check_prefix(db.get_collection("docs"), states_of(batches), len(batches))
+
+
+RESERVING = """
+import errno, resource, sys
+from pathlib import Path
+import numpy as np
+import vecdb
+path = Path(sys.argv[1])
+db = vecdb.open(path, maintenance="manual")
+small, large = db.create_collection("small", dim=2), db.create_collection("large", dim=1024)
+small.upsert([1], [[1, 2]])
+wide = np.ones((3, 1024), np.float32)
+log = sum(file.stat().st_size for file in path.glob("wal/*.wal"))
+held = int(open("/proc/self/statm").read().split()[0]) * 4096
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (held + (96 << 20), hard))  # a growing segment takes 256 MiB
+for attempt in range(2):
+    try:
+        large.upsert([1, 2, 3], wide)
+        raise SystemExit("there was memory")
+    except vecdb.StorageFailed as error:
+        assert error.errno == errno.ENOMEM and "try again" in str(error), error
+    assert not db._engine.poisoned
+    assert large.count() == 0 and not list(large.get([1]))
+    assert sum(file.stat().st_size for file in path.glob("wal/*.wal")) == log
+small.upsert([2], [[3, 4]])  # what is there already goes on
+db.maintain()
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+large.upsert([1, 2, 3], wide)
+assert large.count() == 3 and small.count() == 2
+db.close()
+with vecdb.open(path, mode="r") as db:
+    assert db.get_collection("large").count() == 3 and db.get_collection("small").count() == 2
+"""
+
+
+def test_a_batch_that_memory_has_no_room_for_is_refused_before_it_is_logged(place: Path) -> None:
+    done = run_limited(RESERVING, str(place / "db"))
+    assert done.returncode == 0, done.stderr

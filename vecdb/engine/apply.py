@@ -1,33 +1,70 @@
 """The one way a batch changes the state in memory, for live writes and for replay alike.
 
+reserve   the arrays of a growing segment that is new, or of a field that is: what memory may not have
 stage     rows into the growing segment, and the next view beside the published one
 publish   views of durable batches, in order of lsn, each by one assignment
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from vecdb.engine.state import CollectionState, Engine, Pending
 from vecdb.engine.view import Segment, View, growing_segment
+from vecdb.errors import StorageFailed
 from vecdb.index.growing import GrowingFlat
 from vecdb.storage.batch import Batch, Part
-from vecdb.storage.growing import Growing
+from vecdb.storage.growing import Growing, GrowingField
 from vecdb.types import I64, Metric
 
 
-def stage(engine: Engine, batch: Batch, states: Sequence[CollectionState]) -> None:
-    """Takes a logged batch; `states` are the collections of its parts. Held: append_lock. Nothing here can refuse."""
+class Reserved(NamedTuple):
+    """Where a part goes: the growing segment of its collection, or a new one, and fields that are new in it."""
+
+    growing: Growing
+    fields: dict[int, GrowingField]
+
+
+def reserve(state: CollectionState, part: Part) -> Reserved:
+    """Room for `part`, up to 256 MiB at once. Nothing changes before it is staged. Held: append_lock."""
+    growing = state.growing
+    if growing is None:
+        growing = Growing(state.meta, state.next_sequence, len(part.keys))
+    with enough_memory():
+        return Reserved(growing, growing.reserve(state.meta, part))
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """StorageFailed for a MemoryError inside."""
+    try:
+        yield
+    except MemoryError as error:
+        raise StorageFailed(
+            errno.ENOMEM,
+            "there is not enough memory to take this batch, and nothing of it was written; free some, or raise the "
+            "limit (ulimit -v), and try again",
+        ) from error
+
+
+def stage(engine: Engine, batch: Batch, states: Sequence[CollectionState], rooms: Sequence[Reserved]) -> None:
+    """Takes a logged batch; `states` are the collections of its parts, `rooms` what `reserve` gave for each.
+
+    Held: append_lock. Nothing here can refuse.
+    """
     views = []
-    for state, part in zip(states, batch.parts, strict=True):
+    for state, part, room in zip(states, batch.parts, rooms, strict=True):
         growing = state.growing
         if growing is None:
-            growing = state.growing = Growing(state.meta, state.next_sequence, len(part.keys))
+            growing = state.growing = room.growing
             state.flats = {}
-        growing.stage(batch.lsn, state.meta, part)
+        growing.stage(batch.lsn, part, room.fields)
         state.next_sequence = part.first_sequence + len(part.keys)
         state.staged = _next_view(state, growing, batch.lsn, part)
         views.append((state, state.staged))

@@ -1,14 +1,14 @@
 """The write path from a resolved part to a published view: log, stage, sync as a group, publish.
 
-W1 encode, W2 append, stage        under append_lock
-W3 sync, W4 publish                the first of a group does it for all (sync="full")
+W1 encode, reserve, W2 append, stage        under append_lock
+W3 sync, W4 publish                         the first of a group does it for all (sync="full")
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from vecdb.engine.apply import publish, stage
+from vecdb.engine.apply import enough_memory, publish, reserve, stage
 from vecdb.engine.freeze import freeze
 from vecdb.engine.interrupts import Interrupts, held_interrupts
 from vecdb.engine.policy import LOG_TRIGGER
@@ -88,18 +88,21 @@ def _check_log(engine: Engine) -> None:
 
 def _append(engine: Engine, state: CollectionState, part: Part) -> int:
     assert engine.wal is not None
-    payload = encode([part])
+    room = reserve(state, part)
+    with enough_memory():
+        payload = encode([part])
     size = sum(len(buffer) for buffer in payload)
     if size > BATCH_MAX:
         records = max(1, len(part.keys) * (BATCH_MAX // 2) // size)
         raise InvalidInput(f"one batch may have {BATCH_MAX >> 30} GiB; write about {records} records a call instead")
     settle_doubtful_log(engine)
     batch = Batch(engine.last_lsn + 1, engine.seams.clock.time_ns(), [part])
-    engine.wal.append(batch.lsn, batch.time_ns, payload)
+    with enough_memory():
+        engine.wal.append(batch.lsn, batch.time_ns, payload)
     engine.seams.disk.reach("log:appended", batch.lsn)
     try:
-        stage(engine, batch, [state])
-    except BaseException as error:  # memory ran out: the log has the batch, the views have not
+        stage(engine, batch, [state], [room])
+    except BaseException as error:  # small things found no memory: the log has the batch, the views have not
         engine.poison(f"a logged batch could not be taken into memory ({error!r})")
         raise
     return batch.lsn

@@ -36,8 +36,10 @@ from vecdb.storage.schema import (
 from vecdb.storage.sealed import Files
 from vecdb.types import AnyArray, Progress
 
-# What the operating system says where a file is not the one that was written; anything else is no damage.
-DAMAGE = {errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
+# What the operating system says where a file is not the one that was written.
+DAMAGE = frozenset({errno.ENOENT, errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+# A place that the device cannot read is damage to whoever asks what is wrong, and a failure to whoever reads for more.
+UNREADABLE_PLACES = DAMAGE | {errno.EIO}
 # What decoding a value raises whose checksum is right and whose content is not, besides Corrupted.
 UNREADABLE = (Corrupted, InvalidInput, ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error)
 T = TypeVar("T")
@@ -100,10 +102,15 @@ class Picture:
 
 
 class Inspection:
-    """Findings and progress of one run. `progress` is told bytes; it may raise to stop the run."""
+    """Findings and progress of one run. `progress` is told bytes; it may raise to stop the run.
 
-    def __init__(self, path: Path, deep: bool, progress: Progress | None) -> None:
-        self.path, self.deep, self.progress = path, deep, progress
+    damage   errnos that are findings; a StorageFailed with any other is raised
+    """
+
+    def __init__(
+        self, path: Path, deep: bool, progress: Progress | None, damage: frozenset[int] = UNREADABLE_PLACES
+    ) -> None:
+        self.path, self.deep, self.progress, self.damage = path, deep, progress, damage
         self.findings: list[Finding] = []
         self.indexes: list[IndexCheck] = []
         self.files, self.bytes, self.batches = 0, 0, 0
@@ -117,6 +124,12 @@ class Inspection:
         place = os.path.relpath(error.path, self.path) if os.path.isabs(error.path) else error.path
         self.found(place, error.reason, remedy, error.offset or None)
 
+    def found_failure(self, error: StorageFailed, path: str, more: str = "") -> None:
+        """What the system refused is a finding at `path`, if it tells of damage; else it is raised."""
+        if error.errno not in self.damage:
+            raise error
+        self.found(path, f"{error}{more}")
+
     def tick(self, count: int) -> None:
         self.done = min(self.done + count, self.total)
         if self.progress is not None:
@@ -127,7 +140,7 @@ def catalog_place(table: Table) -> str:
     return f"catalog, table {table.name.lower()}"
 
 
-def take_picture(reader: Reader, disk: Disk, root: Path) -> Picture:
+def take_picture(reader: Reader, disk: Disk, root: Path, damage: frozenset[int] = UNREADABLE_PLACES) -> Picture:
     """Decodes what the catalog says of collections and segments, and maps every file it names."""
     picture = Picture(reader, DatabaseState(next_collection=1 << 32))
     stored = reader.get(Table.DATABASE, STATE_KEY)
@@ -146,7 +159,7 @@ def take_picture(reader: Reader, disk: Disk, root: Path) -> Picture:
             picture.unknown.add(collection_of_key(key))
         else:
             segment = OpenedSegment(meta, entry, value)
-            _open_files(picture, disk, root, segment)
+            _open_files(picture, disk, root, segment, damage)
             picture.segments.append(segment)
     picture.segments.sort(key=lambda segment: (segment.meta.number, segment.entry.first_sequence))
     return picture
@@ -156,7 +169,7 @@ def collection_of_key(key: bytes) -> int:
     return int.from_bytes(key[:4], "big")
 
 
-def _open_files(picture: Picture, disk: Disk, root: Path, segment: OpenedSegment) -> None:
+def _open_files(picture: Picture, disk: Disk, root: Path, segment: OpenedSegment, damage: frozenset[int]) -> None:
     prefix = segment_key(segment.meta.number, segment.entry.number)
     for key, value in picture.reader.scan(Table.FILES, prefix):
         path = file_path(key)
@@ -171,7 +184,7 @@ def _open_files(picture: Picture, disk: Disk, root: Path, segment: OpenedSegment
             segment.missing[path] = error
             segment.damaged.add(path)
         except StorageFailed as error:
-            if error.errno not in DAMAGE:
+            if error.errno not in damage:
                 raise
             segment.missing[path] = Corrupted(root / segment.name / path, 0, str(error))
             segment.damaged.add(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vecdb.engine.apply import publish, stage
+from vecdb.engine.apply import publish, reserve, stage
 from vecdb.engine.create import create_database, prepare_directory
 from vecdb.engine.freeze import freeze
 from vecdb.engine.load import collection_of
@@ -224,7 +224,8 @@ def replay(engine: Engine, log: LogScan) -> None:
             with reading(path, f"batch {logged.lsn}"):
                 parts[i] = check_part(state.meta, state.next_sequence, parts[i])
             _make_room(engine, state, parts[i])
-        stage(engine, Batch(logged.lsn, logged.time_ns, parts), states)
+        rooms = [reserve(state, part) for state, part in zip(states, parts, strict=True)]
+        stage(engine, Batch(logged.lsn, logged.time_ns, parts), states, rooms)
         publish(engine, logged.lsn)
 
 

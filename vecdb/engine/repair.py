@@ -14,7 +14,7 @@ from typing import Any
 from vecdb.engine import write_calls
 from vecdb.engine.catalog_salvage import hopeless, readable_catalog
 from vecdb.engine.findings import RepairedCollection, RepairReport
-from vecdb.engine.inspection import UNREADABLE
+from vecdb.engine.inspection import DAMAGE, UNREADABLE
 from vecdb.engine.recover import read_superblock
 from vecdb.engine.registry import acquire, release
 from vecdb.engine.salvage import CollectionSalvage
@@ -141,7 +141,7 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
         with readable_catalog(seams, source, temporary) as catalog:
             entries = Entries(catalog)
             collections, tail = _write(source, temporary, seams, entries)
-        sound = verify(temporary, seams, None, False, None).ok
+        sound = verify(temporary, seams, None, False, None, DAMAGE).ok
         give_name(seams.disk, temporary, new)
     except BaseException:
         remove_tree(seams.disk, temporary)

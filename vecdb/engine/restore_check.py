@@ -12,6 +12,7 @@ import numpy as np
 
 from vecdb.engine import calls, registry
 from vecdb.engine.findings import REBUILD
+from vecdb.engine.inspection import DAMAGE
 from vecdb.engine.load import collection_of
 from vecdb.engine.recover import find_newest_catalog
 from vecdb.engine.schema import check_name
@@ -65,10 +66,10 @@ def check_names(seams: Seams, directory: Path, manifest: Manifest, place: str) -
 def check_database(seams: Seams, directory: Path) -> tuple[int, int, int]:
     """(last batch, records, queries answered) after everything was looked at. Corrupted if anything is not sound.
 
-    Damage to indexes is none: they are rebuilt.
+    Damage to indexes is none: they are rebuilt. Where the device fails it is StorageFailed.
     """
     with answering(directory):
-        for finding in verify(directory, seams, None, False, None).findings:
+        for finding in verify(directory, seams, None, False, None, DAMAGE).findings:
             if finding.remedy != REBUILD:
                 raise Corrupted(directory / finding.path, finding.offset or 0, f"{finding.what}; {ANOTHER}")
         engine = registry.acquire(directory, "r", DatabaseOptions(maintenance="manual"), seams)

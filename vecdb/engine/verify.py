@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vecdb.engine.findings import VerifyReport
 from vecdb.engine.inspection import (
-    DAMAGE,
+    UNREADABLE_PLACES,
     Inspection,
     OpenedSegment,
     Picture,
@@ -72,12 +72,21 @@ class Target:
             self.own = None
 
 
-def verify(path: Path, seams: Seams, engine: Engine | None, deep: bool, progress: Progress | None) -> VerifyReport:
+def verify(
+    path: Path,
+    seams: Seams,
+    engine: Engine | None,
+    deep: bool,
+    progress: Progress | None,
+    damage: frozenset[int] = UNREADABLE_PLACES,
+) -> VerifyReport:
     """Looks at the database in `path`; `engine` is the one of this process, if it has the database open.
+
+    damage   errnos of the system that are findings; what it refuses with any other is raised as StorageFailed
 
     NotFound, UnsupportedFormat and StorageFailed where there is nothing to look at; damage is never raised.
     """
-    run, target = Inspection(path, deep, progress), Target(path, seams, engine)
+    run, target = Inspection(path, deep, progress, damage), Target(path, seams, engine)
     superblock = _superblock(run, path, seams)
     try:
         picture = _picture(run, target)
@@ -111,9 +120,7 @@ def _superblock(run: Inspection, path: Path, seams: Seams) -> Superblock | None:
     except Corrupted as error:
         run.found(names.SUPERBLOCK, f"{error.reason}; without it the log cannot be looked at")
     except StorageFailed as error:
-        if error.errno not in DAMAGE:
-            raise
-        run.found(names.SUPERBLOCK, f"{error}; without it the log cannot be looked at")
+        run.found_failure(error, names.SUPERBLOCK, "; without it the log cannot be looked at")
     return None
 
 
@@ -121,12 +128,12 @@ def _picture(run: Inspection, target: Target) -> Picture | None:
     """What the catalog says, with its files mapped; None after a finding if it cannot be read."""
     try:
         newest = find_newest_catalog(target.seams.disk, target.path)
-        wrong = _fault_of_catalog(target, newest)
+        wrong = _fault_of_catalog(run, target, newest)
         # A writer may have compacted the catalog away while it was being read.
         if wrong is not None and newest == find_newest_catalog(target.seams.disk, target.path):
             run.found(names.catalog(newest), wrong)
             return None
-        picture = _opened(target)
+        picture = _opened(run, target)
     except Corrupted as error:
         run.found_error(error)
         return None
@@ -135,19 +142,19 @@ def _picture(run: Inspection, target: Target) -> Picture | None:
     return picture
 
 
-def _fault_of_catalog(target: Target, generation: int) -> str | None:
+def _fault_of_catalog(run: Inspection, target: Target, generation: int) -> str | None:
     try:
         target.seams.disk.open(target.path / names.catalog(generation) / DATA).close()
     except StorageFailed as error:
-        if error.errno not in DAMAGE:
+        if error.errno not in run.damage:
             raise
         return str(error)
     fault = probe(target.path, generation, locked=may_lock(target.path))
     return None if fault is None else fault.reason
 
 
-def _opened(target: Target) -> Picture:
-    picture = take_picture(target.read(), target.seams.disk, target.path)
+def _opened(run: Inspection, target: Target) -> Picture:
+    picture = take_picture(target.read(), target.seams.disk, target.path, run.damage)
     for _ in range(ATTEMPTS):
         if not any(segment.missing for segment in picture.segments):
             break
@@ -156,7 +163,7 @@ def _opened(target: Target) -> Picture:
             fresh.close()
             break
         picture.reader.close()
-        picture = take_picture(fresh, target.seams.disk, target.path)
+        picture = take_picture(fresh, target.seams.disk, target.path, run.damage)
     return picture
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vecdb.engine.inspection import DAMAGE, UNREADABLE, Inspection
+from vecdb.engine.inspection import UNREADABLE, Inspection
 from vecdb.errors import Corrupted, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk
@@ -50,10 +50,8 @@ def _listing(disk: Disk, run: Inspection) -> list[str]:
 def _tell(run: Inspection, error: Corrupted | StorageFailed) -> None:
     if isinstance(error, Corrupted):
         run.found_error(error)
-    elif error.errno in DAMAGE:
-        run.found(names.WAL_DIRECTORY, str(error))
     else:
-        raise error
+        run.found_failure(error, names.WAL_DIRECTORY)
 
 
 def _check_batches(run: Inspection, log: LogScan, metas: dict[int, CollectionMeta]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from vecdb.engine.findings import REBUILD, RESTORE
-from vecdb.engine.inspection import UNREADABLE, Inspection, OpenedSegment
+from vecdb.engine.inspection import DAMAGE, UNREADABLE, Inspection, OpenedSegment
 from vecdb.errors import StorageFailed
 from vecdb.files import names
 from vecdb.files.arrays import CHECKSUM_BLOCK, damaged_blocks, digest_of
@@ -32,7 +31,7 @@ def check_files(run: Inspection, disk: Disk, segment: OpenedSegment) -> None:
         if path not in segment.files and path not in segment.damaged:
             segment.damaged.add(path)
             run.found(f"{segment.name}/{path}", "the catalog does not know this file, which the segment needs")
-    for path in sorted(files_on_disk(disk, run.path / segment.name, "") - segment.files.keys() - segment.damaged):
+    for path in sorted(files_on_disk(run, disk, segment.name) - segment.files.keys() - segment.damaged):
         run.found(f"{segment.name}/{path}", "the catalog does not know this file, though it knows its segment")
     for path, array in segment.arrays.items():
         entry = segment.files[path]
@@ -48,16 +47,18 @@ def check_files(run: Inspection, disk: Disk, segment: OpenedSegment) -> None:
         run.tick(entry.size)
 
 
-def files_on_disk(disk: Disk, directory: Path, below: str) -> set[str]:
+def files_on_disk(run: Inspection, disk: Disk, segment: str, below: str = "") -> set[str]:
     """Paths of the array files of a segment, relative to it. Those of indexes are left out: one may be being built."""
     try:
-        found = disk.list(directory)
-    except StorageFailed:  # a merge took the segment away, or a finding tells already that it is not there
+        found = disk.list(run.path / segment / below)
+    except StorageFailed as error:
+        if error.errno not in DAMAGE:  # of those: a merge took it away, or a finding tells already that it is not there
+            run.found_failure(error, f"{segment}/{below}")
         return set()
     paths = {below + name for name in found if name.endswith(".npy")}
     for name in found:
         if not name.endswith(".npy") and names.index_number(name) is None:
-            paths |= files_on_disk(disk, directory / name, f"{below}{name}/")
+            paths |= files_on_disk(run, disk, segment, f"{below}{name}/")
     return paths
 
 

@@ -6,7 +6,7 @@ lock, fills rows beyond every published view; a view shows the first `rows`. Row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,11 +110,18 @@ class Growing:
     def room(self, rows: int) -> bool:
         return self.rows + rows <= self.capacity
 
-    def stage(self, lsn: int, meta: CollectionMeta, part: Part) -> None:
-        """Takes the effects of one part. Its rows stay unseen until a view counts them."""
+    def reserve(self, meta: CollectionMeta, part: Part) -> dict[int, GrowingField]:
+        """The fields of `part` that are new here, with their arrays; nothing changes. MemoryError."""
+        wanted = {number: block.values.shape[1] for number, block in part.vectors.items() if number not in self.fields}
+        metas = {field.number: field for field in meta.fields}
+        return {number: GrowingField(metas[number], dim, self.capacity) for number, dim in wanted.items()}
+
+    def stage(self, lsn: int, part: Part, reserved: Mapping[int, GrowingField]) -> None:
+        """Takes the effects of one part, and the fields of `reserve`. Its rows stay unseen until a view counts them."""
         first = self.rows
         assert part.first_sequence == self.first_sequence + first or not part.keys
-        self._append_vectors(meta, part, first)
+        self.fields.update(reserved)
+        self._append_vectors(part, first)
         flats = part.flats if part.flats is not None else [flatten(unpack(data)) for data in part.payloads]
         self.columns.append(first, flats)
         self.payloads.extend(part.payloads)
@@ -129,14 +136,10 @@ class Growing:
         self.rows = first + len(part.keys)
         self.last_lsn = lsn
 
-    def _append_vectors(self, meta: CollectionMeta, part: Part, first: int) -> None:
+    def _append_vectors(self, part: Part, first: int) -> None:
         for number, block in part.vectors.items():
-            field = self.fields.get(number)
-            if field is None:
-                field_meta = next(f for f in meta.fields if f.number == number)
-                field = self.fields[number] = GrowingField(field_meta, block.values.shape[1], self.capacity)
             rows = np.arange(len(block.values), dtype=np.int32) if block.rows is None else block.rows
-            field.append(block.values, rows + np.int32(first))
+            self.fields[number].append(block.values, rows + np.int32(first))
 
     # ---- what a view shows of it ----------------------------------------------------------------------------------
     def sequence_of(self, rows: I32) -> I64:
