@@ -7,16 +7,21 @@ catalog to its next generation goes through the same calls of the disk as in pro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from vecdb.engine import create, recover
+from vecdb.engine import create, recover, snapshot
 from vecdb.errors import StorageFailed
 from vecdb.files import names
+from vecdb.files.disk import Disk
 from vecdb.files.seams import Seams
+from vecdb.files.workplace import Workplace
+from vecdb.storage import snapshot_forms
 from vecdb.storage.catalog import DATA, LmdbCatalog, Reader, Writer
 from vecdb.storage.catalog_check import Look
 from vecdb.storage.memory_catalog import MemoryReader, MemoryWriter
@@ -33,10 +38,13 @@ class Tables(dict[Table, Mapping[bytes, bytes]]):
 
 
 class Opened:
-    """What LMDB's environment is to the real catalog: it lives until the catalog has left it."""
+    """What LMDB's environment is to the real catalog: it lives until the catalog has left it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    copied   the tables of a copy in a snapshot, which nobody writes to
+    """
+
+    def __init__(self, path: Path, copied: Tables | None) -> None:
+        self.path, self.copied = path, copied
         self.readers: list[MemoryReader] = []
 
     def leave(self, *, catalog: bool = False) -> None:
@@ -57,9 +65,13 @@ class SimulatedCatalog(LmdbCatalog):
 
     def _open(self, generation: int) -> Any:
         path = self.directory / names.catalog(generation)
-        if self.seams.disk.size(path / DATA) is None or self._disk.tables(path / DATA) is None:
+        size = self.seams.disk.size(path / DATA)
+        copied = None
+        if size is not None and self._disk.tables(path / DATA) is None:
+            copied = decode_tables(_read(self.seams.disk, path / DATA, size))
+        if size is None or (copied is None and self._disk.tables(path / DATA) is None):
             raise StorageFailed(f"cannot open the catalog {path}: it is not a catalog")
-        return Opened(path)
+        return Opened(path, copied)
 
     @property
     def _disk(self) -> Any:
@@ -67,13 +79,15 @@ class SimulatedCatalog(LmdbCatalog):
 
     @property
     def _tables(self) -> Tables:
-        tables: Tables = self._disk.tables(self.current.path / DATA)
+        opened: Any = self.current
+        tables: Tables = opened.copied or self._disk.tables(opened.path / DATA)
         return tables
 
     def read(self) -> Reader:
-        reader = MemoryReader(self._tables)
+        reader = SimulatedReader(self._tables)
         opened: Any = self.current
         opened.readers.append(reader)
+        reader.catalog = self
         return reader
 
     @contextlib.contextmanager
@@ -88,6 +102,36 @@ class SimulatedCatalog(LmdbCatalog):
 
     def free_bytes(self) -> int:
         return 0
+
+
+class SimulatedReader(MemoryReader):
+    catalog: SimulatedCatalog
+
+
+def _read(disk: Disk, path: Path, size: int) -> bytes:
+    file = disk.open(path)
+    try:
+        return file.read_at(size, 0)
+    finally:
+        file.close()
+
+
+def encode_tables(tables: Tables) -> bytes:
+    """What the file of a snapshot's catalog holds in the place of pages."""
+    data: bytes = msgpack.packb([[int(table), list(rows.items())] for table, rows in tables.items()])
+    return zlib.crc32(data).to_bytes(4, "little") + data
+
+
+def decode_tables(data: bytes) -> Tables | None:
+    """None for what is not whole."""
+    if len(data) < 5 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
+        return None
+    return Tables({Table(number): dict(rows) for number, rows in msgpack.unpackb(data[4:])})
+
+
+def copy_simulated(reader: Any, take: Callable[[bytes], None]) -> None:
+    """As `copy_catalog`."""
+    take(encode_tables(reader.catalog._tables))
 
 
 def create_simulated(seams: Seams, directory: Path, uuid: bytes | None = None) -> None:
@@ -109,4 +153,47 @@ def twin_catalogs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recover, "LmdbCatalog", SimulatedCatalog)
         patch.setattr(create, "create_catalog", create_simulated)
+        patch.setattr(snapshot, "LmdbCatalog", SimulatedCatalog)
+        patch.setattr(snapshot, "reader_beside", lambda reader: reader.catalog.read())
+        patch.setattr(snapshot, "copy_catalog", copy_simulated)
+        patch.setattr(snapshot_forms, "ThreadPoolExecutor", Deferring)
+        patch.setattr(Workplace, "_lock", lock_simulated)
         yield
+
+
+class Deferred:
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act: Callable[[], Any] | None = act
+
+    def result(self) -> None:
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+
+
+class Deferring:
+    """An executor that does nothing before it is asked for a result: as late as threads may be, and always the same."""
+
+    def __init__(self, workers: int, thread_name_prefix: str) -> None:
+        self.submitted: list[Deferred] = []
+
+    def submit(self, act: Callable[..., Any], *arguments: Any) -> Deferred:
+        self.submitted.append(Deferred(lambda: act(*arguments)))
+        return self.submitted[-1]
+
+    def shutdown(self, wait: bool) -> None:
+        for deferred in self.submitted:
+            deferred.result()
+
+
+class Held:
+    """The lock of a workplace: one simulated process at a time has nobody to wait for."""
+
+    def release(self) -> None: ...
+
+
+def lock_simulated(workplace: Workplace) -> Held:
+    path = workplace.path / names.LOCK
+    if workplace.disk.kind(path) is None:
+        workplace.disk.create(path).close()
+    return Held()

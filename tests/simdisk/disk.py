@@ -5,6 +5,7 @@ What the model says, and `crash.py` makes states of:
     data         a file has versions: [0] is on disk, the others are what the cache held after each write or truncate
                  since the last sync. The process sees the newest. A sync leaves one version.
     names        a directory has entries that are on disk, and a journal of operations since (link, unlink, rename).
+                 A file may have several names; what it holds is the same under each.
                  Syncing a file does not make its entry durable, unless the personality says so; syncing its directory
                  does. Data and names know nothing of each other beyond that.
     size         is metadata: it may be on disk before the bytes are, which then read as zeros or as old bytes.
@@ -22,6 +23,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -213,12 +215,10 @@ class SimulatedDisk:
 
     # ---- names ------------------------------------------------------------------------------------------------------
     def _find(self, path: Path) -> int | None:
-        node, rest = ROOT, str(path)[self.prefix :]
-        for name in rest.split("/") if rest else ():
-            found = self.state.entries.get(node, {}).get(name)
-            if found is None:
-                return None
-            node = found
+        node: int | None = ROOT
+        entries = self.state.entries
+        for name in _parts(str(path), self.prefix):
+            node = entries[node].get(name) if node in entries else None
         return node
 
     def _node(self, action: str, path: Path, code: int = errno.ENOENT) -> int:
@@ -309,10 +309,22 @@ class SimulatedDisk:
         self._change(Rename(places[0], source.name, places[1], target.name, node))
         self.changed("rename", target)
 
+    def link(self, source: Path, target: Path) -> None:
+        self.changing("link", target)
+        node = self._file("link", source)
+        if self._find(target) is not None:
+            self._refuse("link", target, errno.EEXIST)
+        self._change(Link(self._node("link", target.parent), target.name, node))
+        self.changed("link", target)
+
+    def _names_of(self, node: int) -> int:
+        return sum(child == node for names in self.state.entries.values() for child in names.values())
+
     def remove(self, path: Path) -> None:
         self.changing("remove", path)
         node = self._file("remove", path)
-        self.state.removed = self.state.files[node].versions[0] or self.state.removed
+        if self.personality.stale and self._names_of(node) == 1:  # its sectors are free now
+            self.state.removed = self.state.files[node].versions[0] or self.state.removed
         self._change(Unlink(self._node("remove", path.parent), path.name, node))
         self.changed("remove", path)
 
@@ -378,6 +390,12 @@ class SimulatedDisk:
         before = None if old is None else old[0]
         self.state.files[node] = replace(self.state.files[node], tables=(tables if durable else before, tables))
         self.changed(name, path)
+
+
+@lru_cache(4096)
+def _parts(path: str, prefix: int) -> tuple[str, ...]:
+    rest = path[prefix:]
+    return tuple(rest.split("/")) if rest else ()
 
 
 def _directories(operation: Operation) -> tuple[int, ...]:

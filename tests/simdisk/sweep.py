@@ -12,9 +12,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.faults import OrderingDisk, bad_sync
 from tests.simdisk.catalog import twin_catalogs
@@ -26,6 +28,7 @@ from tests.simdisk.session import (
     Model,
     Moment,
     Session,
+    Taken,
     abandon,
     check_reads,
     key_of_model,
@@ -35,6 +38,8 @@ from tests.simdisk.session import (
     scene,
 )
 from tests.simdisk.workloads import Workload
+from vecdb.engine import registry
+from vecdb.engine.restore import verify_snapshot
 from vecdb.errors import Poisoned, StorageFailed
 from vecdb.files import names
 
@@ -85,13 +90,17 @@ class Sweep:
         self.kernels = COMPILED if workload.compiled else NUMPY
         self.found: dict[int, int] = {}  # key of a state -> key of the model that recovery found
         self.models: dict[int, Model] = {}
+        self.taken: dict[int, dict[str, int]] = {}  # key of a state -> name of a snapshot -> key of what it holds
+        self.keys: dict[int, int] = {}
+        self.kept: list[Model] = []
         self.tally = Tally()
 
     def run(self) -> Tally:
         start = time.perf_counter()
         with scene() as place, twin_catalogs(), no_turns(), self.workload.limits():
-            self.place = place
-            session = Session(SimulatedDisk(place, self.personality), place, self.workload.sync, self.kernels)
+            self._settle_in(place)
+            disk = SimulatedDisk(self.root, self.personality)
+            session = Session(disk, self.place, self.workload.sync, self.kernels)
             self.workload.run(session)
             session.close()
             check_order(session.ordering)
@@ -101,11 +110,18 @@ class Sweep:
         self.tally.seconds = time.perf_counter() - start
         return self.tally
 
+    def _settle_in(self, directory: Path) -> None:
+        """The database lies in `place`; the simulated disk begins at `root`."""
+        self.root = self.place = directory
+        if self.workload.beside:
+            self.place = directory / "db"
+            self.place.mkdir()
+
     def run_failed_syncs(self) -> Tally:
         """The n-th sync fails, for every n: the cache forgets that the bytes were dirty, and later syncs succeed."""
         start = time.perf_counter()
         with scene() as place, twin_catalogs(), no_turns(), self.workload.limits():
-            self.place = place
+            self._settle_in(place)
             for number in range(1, SYNCS_MAX):
                 if not self._fail_sync(number):
                     break
@@ -114,7 +130,7 @@ class Sweep:
 
     def _fail_sync(self, number: int) -> bool:
         random = Random(f"{self.seed}/{self.workload.name}/{self.personality.name}/sync {number}")
-        disk, seen = SimulatedDisk(self.place, self.personality), Counter[str]()
+        disk, seen = SimulatedDisk(self.root, self.personality), Counter[str]()
 
         def fail(call: str, path: Path) -> None:
             seen[call] += call == "sync"
@@ -132,10 +148,11 @@ class Sweep:
             if session.is_open:
                 session.db.close()
         check_order(session.ordering)
-        moment = Moment(disk.state.copy(), number, "failed sync", session.durable, session.acknowledged, session.high)
+        numbers = number, "failed sync", session.durable, session.acknowledged, session.high
+        moment = Moment(disk.state.copy(), *numbers, session.snapshots)
         disk.on_call = None
         self._stop_at(moment, session.models, 1)
-        self._crash_again(moment.state, session.models[session.durable : session.high + 1], random, DEPTH_MAX - 1)
+        self._crash_again(moment.state, moment, session.models, random, DEPTH_MAX - 1)
         return seen["sync"] >= number
 
     def _stop_at(self, moment: Moment, models: list[Model], depth: int) -> None:
@@ -146,7 +163,7 @@ class Sweep:
             self.tally.states += 1
             self._judge(state, models[first : moment.high + 1], moment, depth)
             if depth < DEPTH_MAX and random.randrange(self.size.nested) == 0:
-                self._crash_again(state, models[moment.power : moment.high + 1], random, depth)
+                self._crash_again(state, moment, models, random, depth)
 
     def _states(self, moment: Moment, random: Random, count: int) -> Iterator[tuple[State, int]]:
         if moment.state.journal or any(content.dirty for content in moment.state.files.values()):
@@ -162,8 +179,10 @@ class Sweep:
             if found is None:
                 found = self.found[key] = self._recover(state, key)
                 self.tally.recovered += 1
-            if found not in {key_of_model(model) for model in allowed}:
+            if found not in {self._key(model) for model in allowed}:
                 raise AssertionError(f"found {self.models[found]}, which is none of the {len(allowed)} allowed states")
+            for taken in moment.snapshots:
+                self._check_snapshot(taken, self.taken[key].get(taken.name))
         except Exception as error:
             raise Lost(
                 f"{self.workload.name} on {self.personality.name}, seed {self.seed}: a stop after call {moment.call} "
@@ -171,13 +190,28 @@ class Sweep:
             ) from error
         return found
 
+    def _key(self, model: Model) -> int:
+        """`key_of_model`, once for each; models never change."""
+        known = self.keys.get(id(model))
+        if known is None:
+            known = self.keys[id(model)] = key_of_model(model)
+            self.kept.append(model)  # else another may get its id
+        return known
+
+    def _check_snapshot(self, taken: Taken, found: int | None) -> None:
+        if found is None:
+            assert not taken.done, f"the snapshot {taken.name!r} is gone"
+            return
+        assert found in {self._key(model) for model in taken.allowed}, f"the snapshot {taken.name!r} holds {found}"
+
     def _recover(self, state: State, key: int) -> int:
         """Opens, reads everything, writes, opens again. Returns the key of what was found."""
-        disk = SimulatedDisk(self.place, self.personality, state.copy())
+        disk = SimulatedDisk(self.root, self.personality, state.copy())
         ordering = OrderingDisk(disk)  # type: ignore[arg-type]
         db = open_on(ordering, self.place, seed=2_000_000, sync=self.workload.sync, kernels=self.kernels)
         model = read_model(db)
         check_reads(db, model)
+        self.taken[key] = self._read_snapshots(ordering) if self.workload.beside else {}
         if key % self.size.go_on == 0:
             self._go_on(db, ordering, model, upkeep=key // self.size.go_on % self.size.upkeep == 0)
         else:
@@ -185,6 +219,21 @@ class Sweep:
         check_order(ordering)
         found = key_of_model(model)
         self.models[found] = model
+        return found
+
+    def _read_snapshots(self, ordering: OrderingDisk) -> dict[str, int]:
+        """What every snapshot that has its name holds; its bytes are those of its manifest."""
+        found = {}
+        for name in ordering.list(self.root):
+            place = self.root / name
+            if place == self.place or name.endswith(names.TEMPORARY):
+                continue
+            place.mkdir(exist_ok=True)  # the process knows an open database by its directory
+            with default_disk(ordering):
+                verify_snapshot(place)
+            db = open_on(ordering, place, kernels=self.kernels, mode="r")
+            found[name] = key_of_model(read_model(db))
+            db.close()
         return found
 
     def _go_on(self, db: object, ordering: OrderingDisk, model: Model, *, upkeep: bool) -> None:
@@ -195,6 +244,8 @@ class Sweep:
         session.upsert(next(iter(session.model)), [1, "text-3", 77])
         session.reopen()
         assert read_model(session.db) == session.model
+        if self.workload.beside:
+            self._snapshot_again(session)
         if upkeep:
             session.steps()
             session.reopen()
@@ -202,14 +253,29 @@ class Sweep:
         check_leftovers(session)
         session.db.close()
 
+    def _snapshot_again(self, session: Session) -> None:
+        """What an attempt left that ended half-way does not hinder the next one of the same name."""
+        left = [name for name in session.disk.list(self.root) if name.endswith(names.TEMPORARY)]
+        for name in [name.removesuffix(names.TEMPORARY) for name in left] or ["three"]:
+            session.snapshot(name)
+            found = self._read_snapshots(session.ordering)
+            assert found[name] == key_of_model(session.model)
+
     # ---- crashes in recovery ----------------------------------------------------------------------------------------
-    def _crash_again(self, state: State, allowed: list[Model], random: Random, depth: int) -> None:
+    def _crash_again(self, state: State, left: Moment, models: list[Model], random: Random, depth: int) -> None:
         """Recovery of this state, a write, and maintenance, swept. Until the write is acknowledged, what was allowed
         before is allowed still; after it, what it was added to stands."""
         self.tally.nested += 1
-        disk = SimulatedDisk(self.place, self.personality, state.copy())
+        allowed = models[left.power : left.high + 1]
+        disk = SimulatedDisk(self.root, self.personality, state.copy())
         session = Session(
-            disk, self.place, self.workload.sync, self.kernels, seed=random.randrange(1 << 30), models=list(allowed)
+            disk,
+            self.place,
+            self.workload.sync,
+            self.kernels,
+            seed=random.randrange(1 << 30),
+            models=list(allowed),
+            snapshots=left.snapshots,
         )
         session.high = len(allowed) - 1
         model = read_model(session.db)
@@ -232,7 +298,18 @@ class Sweep:
 
 
 def _widened(moment: Moment, low: int, high: int) -> Moment:
-    return Moment(moment.state, moment.call, f"{moment.what} (recovering)", low, low, high)
+    return replace(moment, what=f"{moment.what} (recovering)", power=low, death=low, high=high)
+
+
+@contextmanager
+def default_disk(disk: Any) -> Iterator[None]:
+    """What works without a handle takes this disk."""
+    before = registry.DEFAULT_SEAMS
+    registry.DEFAULT_SEAMS = replace(before, disk=disk)
+    try:
+        yield
+    finally:
+        registry.DEFAULT_SEAMS = before
 
 
 def _resumed(db: object, disk: SimulatedDisk, ordering: OrderingDisk, sweep: Sweep, models: list[Model]) -> Session:

@@ -190,6 +190,20 @@ def weak(session: Session) -> None:
     session.delete("docs", some(1, 1))
 
 
+def snapshots(session: Session) -> None:
+    """In directories beside the database: files of segments get a second name there."""
+    session.create("docs")
+    session.upsert("docs", some(0, 4))
+    assert session.steps(1) == ["checkpoint"]
+    session.upsert("docs", some(2, 3))
+    session.snapshot("one")
+    session.delete("docs", some(0, 2))
+    assert session.steps()[-1] == "merge"  # the database lets go of files that the snapshot has
+    session.upsert("docs", some(5, 2))
+    session.snapshot("two", base="one")
+    session.upsert("docs", some(1, 1))
+
+
 @contextlib.contextmanager
 def small_limits() -> Iterator[None]:
     """Limits so small that few records reach them: codes and graphs, batches of many frames, a rewritten log."""
@@ -222,6 +236,7 @@ class Workload:
     sync: Sync = "full"
     limits: Callable[[], contextlib.AbstractContextManager[None]] = small_limits
     compiled: bool = False  # needs the kernels
+    beside: bool = False  # something lies beside the directory of the database
 
 
 WORKLOADS = (
@@ -237,4 +252,5 @@ WORKLOADS = (
     Workload("group commit", group_commit),
     Workload("sync=interval", weak, sync="interval"),
     Workload("sync=none", weak, sync="none"),
+    Workload("snapshots", snapshots, beside=True),
 )

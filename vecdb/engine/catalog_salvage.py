@@ -33,7 +33,7 @@ def readable_catalog(seams: Seams, source: Path, beside: Path) -> Iterator[LmdbC
     """
     generation = find_newest_catalog(seams.disk, source)
     copy = beside.with_name(f"{beside.name}-catalog")
-    place, number, locked = source, generation, may_lock(source)
+    place, number, locked = source, generation, may_lock(seams.disk, source)
     try:
         fault = probe(source, generation, locked=locked)
         if fault is not None and fault.fatal:

@@ -43,7 +43,7 @@ from vecdb.storage.wal_scan import LogScan, scan
 
 def open_writer(path: Path, seams: Seams, options: DatabaseOptions) -> Engine:
     """The engine of the one writing process. Locked when there is another."""
-    if (path / names.MANIFEST).exists():
+    if seams.disk.kind(path / names.MANIFEST) is not None:
         raise ReadOnly(
             f'{path} is a snapshot; open it with mode="r", or make a database of it with vecdb.restore(), to write'
         )
@@ -122,7 +122,7 @@ def _follow_once(engine: Engine) -> None:
         _look(engine, fresh)
         return
     try:
-        open_catalog(fresh, writable=False, locked=may_lock(engine.path))
+        open_catalog(fresh, writable=False, locked=may_lock(engine.seams.disk, engine.path))
         _look(engine, fresh)
     except BaseException:
         let_go_of_catalog(fresh)
@@ -176,11 +176,11 @@ def find_newest_catalog(disk: Disk, path: Path) -> int:
     return newest
 
 
-def may_lock(path: Path) -> bool:
+def may_lock(disk: Disk, path: Path) -> bool:
     """Readers announce themselves in LMDB's lock file, unless nobody writes: on a read-only medium, in a snapshot."""
     import os
 
-    return os.access(path, os.W_OK) and not (path / names.MANIFEST).exists()
+    return os.access(path, os.W_OK) and disk.kind(path / names.MANIFEST) is None
 
 
 def open_catalog(engine: Engine, *, writable: bool, locked: bool) -> None:

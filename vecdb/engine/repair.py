@@ -25,7 +25,7 @@ from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.verify import verify
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import give_name, remove_tree
+from vecdb.files.disk import Disk, give_name, remove_tree
 from vecdb.files.lock import QuietLock
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions, VectorField
@@ -134,7 +134,7 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
     Locked while a process writes `source`, Corrupted when its catalog cannot be read at all: nothing is written then.
     """
     temporary = new.with_name(new.name + names.TEMPORARY)
-    _check_free(new, temporary)
+    _check_free(seams.disk, new, temporary)
     lock = QuietLock(source / names.LOCK)
     try:
         damage = verify(source, seams, None, False, None).findings
@@ -153,12 +153,12 @@ def repair(source: Path, new: Path, seams: Seams) -> RepairReport:
     return RepairReport(str(source), str(new), damage, collections, more, len(tail.batches), lost, sound)
 
 
-def _check_free(new: Path, temporary: Path) -> None:
-    if not new.parent.is_dir():
+def _check_free(disk: Disk, new: Path, temporary: Path) -> None:
+    if disk.kind(new.parent) != "directory":
         raise InvalidInput(f"{new.parent} does not exist; create it first")
-    if new.exists() or new.is_symlink():
+    if disk.kind(new) is not None:
         raise InvalidInput(f"{new} exists; give a directory that is to be created")
-    if temporary.exists() or temporary.is_symlink():
+    if disk.kind(temporary) is not None:
         raise InvalidInput(f"{temporary} is left of a repair that did not end; move it away, or give another name")
 
 

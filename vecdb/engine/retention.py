@@ -19,7 +19,7 @@ from vecdb.engine.snapshot import SnapshotInfo, check_place, info_of, snapshot
 from vecdb.engine.state import Engine
 from vecdb.errors import Corrupted, InvalidInput, NotFound, UnsupportedFormat
 from vecdb.files import names
-from vecdb.files.disk import Disk, remove_tree
+from vecdb.files.disk import Disk, is_directory, remove_tree
 from vecdb.files.workplace import abandoned
 from vecdb.options import check_int
 from vecdb.storage.snapshot_source import Source, open_source
@@ -55,7 +55,7 @@ def take_generation(engine: Engine, home: Any, one_file: Any) -> SnapshotInfo:
     if one_file and is_uri(text):
         raise InvalidInput("one_file is for directories; a store holds an object for each file")
     path = Path(os.path.abspath(Path(text).expanduser()))
-    if not is_uri(text) and not path.exists() and path.parent.is_dir():
+    if not is_uri(text) and disk.kind(path) is None and is_directory(disk, path.parent):
         disk.make_directory(path)
         disk.sync_directory(path.parent)
     place = _home(text)
@@ -140,7 +140,7 @@ def _home(home: Any) -> Path | Store:
     if is_uri(text):
         return open_store(text)
     path = Path(os.path.abspath(Path(text).expanduser()))
-    if not path.is_dir():
+    if not is_directory(registry.DEFAULT_SEAMS.disk, path):
         raise NotFound(f"there is no directory {path}")
     return path
 
@@ -162,9 +162,10 @@ def _sources(home: Path | Store, *, strict: bool) -> list[Source]:
 def _places(home: Path | Store) -> list[str]:
     if isinstance(home, Store):
         return [f"{home.uri}/{name}" for name in home.children()]
-    entries = [home / name for name in registry.DEFAULT_SEAMS.disk.list(home)]
-    plain = [path for path in entries if path.suffix != names.TEMPORARY and not path.is_symlink()]
-    return [str(path) for path in plain if path.is_dir() or path.suffix == names.ONE_FILE]
+    disk = registry.DEFAULT_SEAMS.disk
+    entries = [home / name for name in disk.list(home) if not name.endswith(names.TEMPORARY)]
+    kinds = [(path, disk.kind(path)) for path in entries]
+    return [str(p) for p, kind in kinds if kind == "directory" or (kind == "file" and p.suffix == names.ONE_FILE)]
 
 
 # ---- removing -------------------------------------------------------------------------------------------------------

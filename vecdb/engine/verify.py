@@ -31,7 +31,7 @@ from vecdb.engine.verify_log import check_log
 from vecdb.engine.verify_segment import check_columns, check_fields, check_files, rows_of_segment
 from vecdb.errors import Corrupted, NotFound, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk
+from vecdb.files.disk import Disk, is_directory
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Catalog, LmdbCatalog, Reader, Table
 from vecdb.storage.catalog_check import DATA
@@ -61,7 +61,7 @@ class Target:
         else:
             if self.own is None or self.own.generation != newest:
                 self.close()
-                locked = may_lock(self.path)
+                locked = may_lock(self.seams.disk, self.path)
                 self.own = LmdbCatalog(self.seams, self.path, newest, writable=False, locked=locked, look="pages")
             catalog = self.own
         return catalog.read()
@@ -111,7 +111,7 @@ def verify(
 
 
 def _superblock(run: Inspection, path: Path, seams: Seams) -> Superblock | None:
-    if not path.is_dir():
+    if not is_directory(seams.disk, path):
         raise NotFound(f"there is no database at {path}")
     if not {names.SUPERBLOCK, names.WAL_DIRECTORY, names.SEGMENT_DIRECTORY}.intersection(seams.disk.list(path)):
         raise NotFound(f"there is no database at {path}")
@@ -149,7 +149,7 @@ def _fault_of_catalog(run: Inspection, target: Target, generation: int) -> str |
         if error.errno not in run.damage:
             raise
         return str(error)
-    fault = probe(target.path, generation, locked=may_lock(target.path))
+    fault = probe(target.path, generation, locked=may_lock(target.seams.disk, target.path))
     return None if fault is None else fault.reason
 
 

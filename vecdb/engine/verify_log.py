@@ -44,7 +44,7 @@ def check_log(run: Inspection, disk: Disk, uuid: bytes, read: Callable[[], Reade
 
 def _listing(disk: Disk, run: Inspection) -> list[str]:
     path = run.path / names.WAL_DIRECTORY
-    return disk.list(path) if path.is_dir() else []
+    return disk.list(path) if disk.kind(path) == "directory" else []
 
 
 def _tell(run: Inspection, error: Corrupted | StorageFailed) -> None:

@@ -210,6 +210,11 @@ class LocalDisk:
         """A named point of a protocol was reached. Tests kill the process here or check the order of events."""
 
 
+def is_directory(disk: Disk, path: Path) -> bool:
+    """Whether a path that a user gave leads to a directory, be it by way of links."""
+    return disk.kind(path.resolve()) == "directory"
+
+
 def remove_tree(disk: Disk, path: Path) -> None:
     """Removes a directory made by vecdb, deepest first. What is gone already is skipped, so it can be run again."""
     kind = disk.kind(path)

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from vecdb.errors import AlreadyExists, InvalidInput, Locked, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk, give_name, remove_tree
+from vecdb.files.disk import Disk, Kind, give_name, is_directory, remove_tree
 from vecdb.files.lock import WriterLock
 
 DATA = "DATA"  # the file, where the target is one
@@ -35,11 +35,12 @@ class Workplace:
         self.path = target.with_name(target.name + names.TEMPORARY)
 
     def __enter__(self) -> Workplace:
-        check_free(self.target)
-        if not self.target.parent.is_dir():
+        check_free(self.disk, self.target)
+        if not is_directory(self.disk, self.target.parent):
             raise InvalidInput(f"{self.target.parent} does not exist; create it first")
-        if self.path.is_symlink() or self.path.exists():
-            self._check_ours()
+        kind = self.disk.kind(self.path)
+        if kind is not None:
+            self._check_ours(kind)
             self.lock = self._lock()
             try:
                 self._clear()
@@ -57,9 +58,9 @@ class Workplace:
         except Locked as error:
             raise Locked(f"{self.target} is being made by another process; wait for it, or choose another") from error
 
-    def _check_ours(self) -> None:
-        known = not self.path.is_symlink() and self.path.is_dir()
-        foreign = [name for name in self.disk.list(self.path) if not _is_ours(name)] if known else [""]
+    def _check_ours(self, kind: Kind) -> None:
+        known = self.disk.list(self.path) if kind == "directory" else [""]
+        foreign = [name for name in known if not _is_ours(name)]
         if foreign:
             raise InvalidInput(
                 f"{self.path} is needed to make {self.target.name}, and holds something else; move it away"
@@ -73,20 +74,20 @@ class Workplace:
     def place(self) -> None:
         """The directory gets its name. Every file in it is synced, and so are the directories below it."""
         self.disk.sync_directory(self.path)
-        check_free(self.target)
+        check_free(self.disk, self.target)
         give_name(self.disk, self.path, self.target)
 
     def place_file(self) -> None:
         """The synced file DATA gets the name of the target; the workplace goes."""
-        check_free(self.target)
+        check_free(self.disk, self.target)
         give_name(self.disk, self.path / DATA, self.target)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self.path.is_dir():
-                with contextlib.suppress(StorageFailed):  # whoever next makes this target clears it
+            with contextlib.suppress(StorageFailed):  # whoever next makes this target clears it
+                if self.disk.kind(self.path) == "directory":
                     self._clear()
                     self.disk.remove(self.path / names.LOCK)
                     self.disk.remove_directory(self.path)
@@ -94,9 +95,9 @@ class Workplace:
             self.lock.release()
 
 
-def check_free(target: Path) -> None:
+def check_free(disk: Disk, target: Path) -> None:
     """AlreadyExists if there is anything at `target`, be it a broken link."""
-    if target.is_symlink() or target.exists():
+    if disk.kind(target) is not None:
         raise AlreadyExists(f"{target} exists, and nothing is ever written over it; choose a new name")
 
 
@@ -106,7 +107,7 @@ def _is_ours(name: str) -> bool:
 
 def abandoned(disk: Disk, path: Path) -> bool:
     """Whether `path` is a workplace that no process holds."""
-    if path.suffix != names.TEMPORARY or path.is_symlink() or not path.is_dir():
+    if path.suffix != names.TEMPORARY or disk.kind(path) != "directory":
         return False
     if not all(map(_is_ours, disk.list(path))):
         return False

@@ -18,7 +18,7 @@ import msgpack
 
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk, copy_file, remove_tree, try_link, write_file
+from vecdb.files.disk import Disk, copy_file, is_directory, remove_tree, try_link, write_file
 from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Table
@@ -54,8 +54,8 @@ class Archive:
 
     def __init__(self, seams: Seams, directory: Path, uuid: bytes) -> None:
         self.seams, self.directory, self.uuid = seams, directory, uuid
-        if not directory.is_dir():
-            if directory.exists() or not directory.parent.is_dir():
+        if not is_directory(seams.disk, directory):
+            if seams.disk.kind(directory) is not None or not is_directory(seams.disk, directory.parent):
                 raise InvalidInput(f"wal_archive= must be a directory, or a new one in one that exists: {directory}")
             seams.disk.make_directory(directory)
             seams.disk.sync_directory(directory.parent)

@@ -92,13 +92,16 @@ class DirectoryForm:
 
     def forget(self, kept: set[str]) -> None:
         """Removes what an earlier attempt made and this one does not name."""
-        for path in sorted(self.root.glob(f"{names.SEGMENT_DIRECTORY}/**/*.npy")):
-            if path.relative_to(self.root).as_posix() not in kept:
-                self.disk.remove(path)
-        for path in sorted(self.root.glob("catalog-*")):
-            if not any(name.startswith(f"{path.name}/") for name in kept):
-                remove_tree(self.disk, path)
-                self.made.remove(path)
+        for directory in list(self.made):
+            for name in self.disk.list(directory):
+                path = directory / name
+                if path.suffix == ".npy" and path.relative_to(self.root).as_posix() not in kept:
+                    self.disk.remove(path)
+        for directory in list(self.made):
+            number = names.catalog_generation(directory.name)
+            if number is not None and not any(name.startswith(f"{directory.name}/") for name in kept):
+                remove_tree(self.disk, directory)
+                self.made.remove(directory)
 
     def complete(self) -> None:
         """The superblock gets its name: the workplace holds a database, which may not be on disk yet."""

@@ -64,7 +64,7 @@ def open_source(seams: Seams, place: str) -> Source:
     if is_uri(place):
         return StoreSource(open_store(place))
     path = Path(os.path.abspath(Path(place).expanduser()))
-    if path.is_dir() and not path.is_symlink():
+    if seams.disk.kind(path) == "directory":
         return DirectorySource(seams.disk, path)
     return FileSource(seams.disk, path)
 

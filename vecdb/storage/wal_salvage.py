@@ -82,7 +82,7 @@ def salvage(disk: Disk, directory: Path, uuid: bytes | None, applied_lsn: int | 
 def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> list[tuple[Path, FileHeader]]:
     """The files of the highest epoch that belong to the database, in order."""
     found: list[tuple[Path, FileHeader]] = []
-    for name in disk.list(directory) if directory.is_dir() else []:
+    for name in disk.list(directory) if disk.kind(directory) == "directory" else []:
         if names.wal_start(name) is None:
             continue
         path = directory / name
