@@ -28,19 +28,6 @@ BIG, SMALL = 1, 2
 Records = dict[Any, tuple[dict[str, Any], Any]]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("repair")
-    damage.make(place / "db")
-    return place / "killed"
-
-
-@pytest.fixture
-def db(whole: Path, tmp_path: Path) -> Path:
-    shutil.copytree(whole, tmp_path / "db")
-    return tmp_path / "db"
-
-
 def contents(path: Path) -> dict[str, Records]:
     """Every record of every collection, in order: id -> (payload, its vector or None, or several by field)."""
     found: dict[str, Records] = {}

@@ -43,19 +43,6 @@ BIG, SMALL = 1, 2
 GRAPH = "field-1/index-2"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("verify")
-    damage.make(place / "db")
-    return place / "killed"
-
-
-@pytest.fixture
-def db(whole: Path, tmp_path: Path) -> Path:
-    shutil.copytree(whole, tmp_path / "db")
-    return tmp_path / "db"
-
-
 def picture(path: Path) -> dict[str, bytes]:
     """Every file but the reader table of LMDB, which any reader writes."""
     return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != "lock.mdb"}

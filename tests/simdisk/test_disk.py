@@ -140,6 +140,33 @@ def test_a_removal_may_come_back(personality: Personality) -> None:
     assert {contents(left, "a") for left in after_power_loss(disk)} == {None}
 
 
+@EVERY
+def test_a_second_name_means_the_same_file_and_outlives_the_first(personality: Personality) -> None:
+    disk = disk_of(personality)
+    synced(disk, "a", b"data")
+    disk.make_directory(ROOT / "d")
+    disk.sync_directory(ROOT)
+    disk.link(ROOT / "a", ROOT / "d" / "b")
+    assert {contents(left, "d/b") for left in after_power_loss(disk)} == {b"data", None}
+    disk.sync_directory(ROOT / "d")
+    disk.remove(ROOT / "a")
+    assert contents(disk, "d/b") == b"data"
+    disk.sync_directory(ROOT)
+    for left in after_power_loss(disk):
+        assert (contents(left, "a"), contents(left, "d/b")) == (None, b"data")
+
+
+def test_the_bytes_of_a_file_that_has_a_name_left_are_nobody_elses() -> None:
+    disk = disk_of(WRITEBACK)
+    synced(disk, "secret", b"S" * 2 * SECTOR)
+    disk.link(ROOT / "secret", ROOT / "kept")
+    disk.remove(ROOT / "secret")
+    file = disk.create(ROOT / "a")
+    disk.sync_directory(ROOT)
+    file.write_at(b"A" * 2 * SECTOR, 0)
+    assert not any(b"S" in (contents(left, "a") or b"") for left in after_power_loss(disk))
+
+
 @pytest.mark.parametrize(("personality", "seen"), [(ORDERED, b"n" * SECTOR), (COPY_ON_WRITE, b"o" * SECTOR)])
 def test_a_failed_sync_forgets_that_bytes_were_dirty(personality: Personality, seen: bytes) -> None:
     left = set()
@@ -203,6 +230,9 @@ def test_calls_fail_as_on_a_real_disk() -> None:
         lambda: disk.size(ROOT / "d"),
         lambda: disk.open(ROOT / "a").write_at(b"x", 0),
         lambda: disk.remove(ROOT / "d"),
+        lambda: disk.link(ROOT / "missing", ROOT / "b"),
+        lambda: disk.link(ROOT / "d", ROOT / "b"),
+        lambda: disk.link(ROOT / "a", ROOT / "d"),
         lambda: disk.list(ROOT / "missing"),
     ):
         with pytest.raises(StorageFailed):

@@ -15,7 +15,7 @@ from tests.simdisk.sweep import Size, Sweep, Tally
 from tests.simdisk.workloads import WORKLOADS, Workload
 
 REDUCED = Size(states=5, nested=5000, nested_states=1, go_on=16)
-LONG = {"merge", "indexes", "schema", "several collections", "compaction of the catalog"}
+LONG = {"merge", "indexes", "schema", "several collections", "compaction of the catalog", "snapshots"}
 SEED = 20_240
 EXPECTED = {"write_at", "sync", "create", "make_directory", "sync_directory", "rename", "commit", "acknowledged"}
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
