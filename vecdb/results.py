@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from vecdb.errors import InvalidInput
 from vecdb.types import F32, I32, Id, Metric
 
+_ONE = np.float32(1)
 SHOWN_MAX = 20  # records of a repr
 TEXT_MAX = 60  # characters of a payload value in a repr
 
@@ -209,7 +211,7 @@ def _short(value: Any) -> str:
 
 def scores_of(metric: Metric, distances: F32) -> F32:
     """float32: cos for cosine, the dot product for dot, -distance for l2."""
-    scores: F32 = -distances if metric is Metric.L2 else np.float32(1) - distances
+    scores: F32 = -distances if metric is Metric.L2 else _ONE - distances
     return scores
 
 
@@ -247,7 +249,7 @@ class Hits(_Rows, Sequence[Hit]):
         return Hit(self, index % len(self))
 
     def __iter__(self) -> Iterator[Hit]:
-        return (Hit(self, i) for i in range(len(self)))
+        return map(Hit, repeat(self), range(len(self)))
 
     def _columns(self) -> dict[str, Any]:
         columns = super()._columns()

@@ -621,3 +621,25 @@ def test_a_damaged_superblock_is_refused(path: Path, damage: bytes) -> None:
         with pytest.raises(vecdb.Corrupted, match="superblock"):
             vecdb.open(path, mode=mode)
     assert files(path) == before
+
+
+def test_options_that_are_equal_and_not_the_same_are_told_apart(world: World) -> None:
+    """Checked options are remembered: 1 == True must not let the one pass for the other."""
+    assert len(world.docs.search(A, k=1, exact=True, ef=None)) == 1
+    for wrong in ({"k": True}, {"k": 1, "exact": 1}, {"k": 1, "offset": False}, {"k": 1.0}):
+        with pytest.raises(InvalidInput):
+            world.docs.search(A, **{"exact": True, **wrong})
+
+
+@pytest.mark.parametrize("include", [["payloads"], {"payloads"}, ("payloads",)])
+def test_what_to_include_may_be_any_collection(world: World, include: Any) -> None:
+    hits = world.docs.search(A, k=1, include=include)
+    assert hits[0].payload == {"n": 1}
+    with pytest.raises(InvalidInput, match="vectors were not asked for"):
+        _ = hits.vectors
+
+
+@pytest.mark.parametrize("option", ["ef", "rescore", "offset", "threads", "nprobe", "max_distance", "min_score"])
+def test_options_of_unhashable_types_are_refused_by_name(world: World, option: str) -> None:
+    with pytest.raises(InvalidInput, match=option):
+        world.docs.search(A, **{option: [1]})

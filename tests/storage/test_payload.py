@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecdb.errors import InvalidInput
-from vecdb.storage.payload import SIZE_MAX, flatten, microseconds, pack, prepare, unpack
+from vecdb.storage.payload import SIZE_MAX, flatten, microseconds, pack, prepare, unpack, unpack_all
 from vecdb.storage.payload_types import normalise
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -252,3 +252,31 @@ def test_any_bytes_give_a_dict_or_a_value_error(data: bytes, position: int, byte
         except ValueError:
             continue
         assert isinstance(found, dict)
+
+
+# ---- many at once ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
+def test_many_payloads_unpack_as_each_of_them_does(count: int) -> None:
+    packed = [
+        pack({"n": i, "tags": ["a"] * (i % 3), "at": dt.datetime(2024, 1, 1, tzinfo=BERLIN)}) for i in range(count)
+    ]
+    assert unpack_all(packed) == [unpack(data) for data in packed]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (pack({"a": 1})[:-1], "incomplete"),  # too short: it would take the next one for its value
+        (pack({"a": 1}) * 2, "extra data"),
+        (b"", "incomplete"),
+        (msgpack.packb([1, 2]), "is an object, not list"),
+        (msgpack.packb({1: 2}), "int is not allowed for map key"),
+        (msgpack.packb({"text": "x" * SIZE_MAX}), "the most is"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 5, 9])
+def test_a_damaged_payload_among_good_ones_is_told(damaged: bytes, reason: str, at: int) -> None:
+    packed = [pack({"n": i}) for i in range(10)]
+    packed[at] = damaged
+    with pytest.raises(ValueError, match=reason):
+        unpack_all(packed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from vecdb.engine.commit import sync_log
 from vecdb.engine.explain import explain as explain_request
 from vecdb.engine.explanation import Explanation
 from vecdb.engine.report import CollectionStats, collection_stats, field_info
-from vecdb.engine.search import Request
+from vecdb.engine.search import Asked, Request
 from vecdb.engine.search import search as run_search
 from vecdb.engine.segment_search import SearchOptions
 from vecdb.engine.state import CollectionState, Engine
@@ -33,8 +34,7 @@ RECALL_MIN = 0.5
 REAL = int | float | np.integer | np.floating
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """The options of one query as the user gave them."""
 
     field: str | None = None
@@ -69,7 +69,7 @@ def search(engine: Engine, state: CollectionState, query: Any, k: Any, where: An
     view = view_of(engine, state)
     request, queries, one = _request(engine, view, query, k, where, wish)
     found = run_search(engine, view, queries, request)
-    if request.payloads and wish.include is not None:
+    if wish.include is not None and request.asked.payloads:
         for hits in found:
             _ = hits.payloads  # asked for by name: read now
     return found[0] if one else found
@@ -89,29 +89,28 @@ def _request(
 ) -> tuple[Request, np.ndarray[Any, Any], bool]:
     field = _field(view, wish.field)
     queries, one = intake.check_queries(field, query)
+    try:
+        asked = _asked(engine.kernels.threads, k, *wish)
+    except TypeError:  # a list is no key of a cache
+        asked = _asked.__wrapped__(engine.kernels.threads, k, *wish)
+    node = intake.check_filter(view.meta, where) if where is not None else None
+    return Request(field, node, asked), queries, one
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _asked(default_threads: int, k: Any, *wished: Any) -> Asked:
+    """What a wish means; the next search with the same options is spared the checks."""
+    wish = Wish(*wished)
     k = check_int("k", k, 1, K_MAX)
     offset = check_int("offset", wish.offset, 0, K_MAX)
     exact, recall = _flag("exact", wish.exact), _recall(wish)
     ef = None if wish.ef is None else max(check_int("ef", wish.ef, 1, EF_MAX), k + offset)
     nprobe = None if wish.nprobe is None else check_int("nprobe", wish.nprobe, 1, LISTS_MAX)
     rescore = None if wish.rescore is None else check_int("rescore", wish.rescore, 1, K_MAX)
-    threads = engine.kernels.threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
-    payloads, vectors = _include(wish.include)
-    return (
-        Request(
-            field,
-            k,
-            intake.check_filter(view.meta, where) if where is not None else None,
-            SearchOptions(ef, rescore, exact, threads, recall, nprobe),
-            offset,
-            _bound("max_distance", wish.max_distance),
-            _bound("min_score", wish.min_score),
-            payloads,
-            vectors,
-        ),
-        queries,
-        one,
-    )
+    threads = default_threads if wish.threads is None else check_int("threads", wish.threads, 1, 1024)
+    options = SearchOptions(ef, rescore, exact, threads, recall, nprobe)
+    limits = _bound("max_distance", wish.max_distance), _bound("min_score", wish.min_score)
+    return Asked(k, options, offset, *limits, *_include(wish.include))
 
 
 def _field(view: View, name: str | None) -> FieldMeta:

@@ -10,7 +10,7 @@ import numpy as np
 from vecdb.engine.allow import allowed_rows, in_field
 from vecdb.engine.explanation import STAGES, Explanation, SegmentPlan, SegmentWork
 from vecdb.engine.filter_text import filter_text
-from vecdb.engine.search import Request, hits_of, merge
+from vecdb.engine.search import Asked, Request, hits_of, merge
 from vecdb.engine.segment_search import Door, Found, Tally, make_plan, open_door, search_segment
 from vecdb.engine.state import Engine
 from vecdb.engine.view import FieldView, Segment, View
@@ -39,7 +39,8 @@ class Stopwatch:
 
 def explain(engine: Engine, view: View, queries: F32, request: Request, *, analyze: bool = False) -> Explanation:
     """The plan of every segment that has the field; with `analyze` also what searching them did."""
-    watch, wanted = Stopwatch(), request.k + request.offset
+    watch, asked = Stopwatch(), request.asked
+    wanted = asked.k + asked.offset
     plans: list[SegmentPlan] = []
     parts: list[tuple[int, Found]] = []
     for number, segment in enumerate(view.segments):
@@ -52,10 +53,10 @@ def explain(engine: Engine, view: View, queries: F32, request: Request, *, analy
         watch.restart()
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
         filter_us = watch.lap("filter")
-        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
+        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, asked.options)
         plan, plan_us, work = tally.plan, watch.lap("plan"), None
         if analyze:
-            found, counters = _run(engine, door, allowed, tally, queries, wanted, request)
+            found, counters = _run(engine, door, allowed, tally, queries, wanted, asked)
             if found is not None:
                 parts.append((number, found))
             visited, distances, rescored, escalated = counters.tolist()
@@ -63,7 +64,7 @@ def explain(engine: Engine, view: View, queries: F32, request: Request, *, analy
         kinds = tuple(traits.kind for traits in door.traits)
         plans.append(SegmentPlan(_name(segment), kinds, bounds, counted, plan, work))
     where = None if request.node is None else filter_text(request.node)
-    told = view.meta.name, request.field.name, request.k, where, tuple(plans)
+    told = view.meta.name, request.field.name, asked.k, where, tuple(plans)
     if not analyze:
         return Explanation(*told)
     watch.restart()
@@ -90,10 +91,10 @@ def _known(engine: Engine, segment: Segment, field: FieldView, request: Request)
 
 
 def _run(
-    engine: Engine, door: Door, allowed: RowSet | None, tally: Tally, queries: F32, wanted: int, request: Request
+    engine: Engine, door: Door, allowed: RowSet | None, tally: Tally, queries: F32, wanted: int, asked: Asked
 ) -> tuple[Found | None, I64]:
     counters = np.zeros(4, np.int64)
-    found = search_segment(door, allowed, tally, queries, wanted, request.options, engine.executor, counters)
+    found = search_segment(door, allowed, tally, queries, wanted, asked.options, engine.executor, counters)
     return found, counters
 
 

@@ -236,7 +236,7 @@ def check_queries(field: FieldMeta, query: Any) -> tuple[F32, bool]:
         and query.dtype == np.float32
         and query.shape == (field.dim,)
         and query.flags.c_contiguous
-        and math.isfinite(query.sum())
+        and math.isfinite(query.dot(query))
     ):
         return query.reshape(1, -1), True  # what nearly every query is, without further looks
     array = _as_array("the query vectors", query)

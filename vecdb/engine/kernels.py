@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vecdb.engine import background
 from vecdb.engine.background import check_ending
@@ -28,10 +30,10 @@ class Kernels:
         self.loading: dict[str, threading.Thread] = {}
         self.failures: dict[str, BaseException] = {}
         self.queries = 0
-        self.warm: set[str] = set()
+        self.warm: set[np.dtype[Any]] = set()
 
     def ready(self, dtype: str) -> bool:
-        return dtype in self.warm
+        return np.dtype(dtype) in self.warm
 
     def start(self, dtype: str) -> None:
         """Begins to load them; returns at once."""
@@ -42,7 +44,7 @@ class Kernels:
     def _load(self, dtype: str) -> None:
         try:
             warm_up(check_ending, dtype=dtype)
-            self.warm.add(dtype)
+            self.warm.add(np.dtype(dtype))
         except BaseException as error:
             self.failures[dtype] = error
             check_ending()  # the compiler may have wrapped what stopped it
@@ -58,9 +60,9 @@ class Kernels:
 
     def usable(self, matrix: Matrix) -> bool:
         """Whether to search with kernels now: loads them in the background from the second query on."""
-        dtype = matrix.vectors.dtype.name
-        if dtype in self.warm:
+        if matrix.vectors.dtype in self.warm:
             return True
+        dtype = matrix.vectors.dtype.name
         self.queries += 1
         if matrix.vectors.nbytes > PATIENCE_BYTES:
             self.wait(dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,16 +19,14 @@ from vecdb.engine.view import View
 from vecdb.filter.expression import Node
 from vecdb.results import Hits, scores_of
 from vecdb.storage.schema import FieldMeta
-from vecdb.types import F32, I32
+from vecdb.types import F32, I32, Metric
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A validated search; `offset` hits are skipped. Hits beyond `max_distance` or below `min_score` are left out."""
+class Asked:
+    """Validated options; `offset` hits are skipped. Hits beyond `max_distance` or below `min_score` are left out."""
 
-    field: FieldMeta
     k: int
-    node: Node | None
     options: SearchOptions
     offset: int = 0
     max_distance: float | None = None
@@ -36,18 +35,27 @@ class Request:
     vectors: bool = False
 
 
+class Request(NamedTuple):
+    """A validated search."""
+
+    field: FieldMeta
+    node: Node | None
+    asked: Asked
+
+
 def search(engine: Engine, view: View, queries: F32, request: Request) -> list[Hits]:
     """The hits of each query row."""
-    wanted = request.k + request.offset
+    sought, node, asked = request
+    wanted, options = asked.k + asked.offset, asked.options
     parts: list[tuple[int, Found]] = []
     for number, segment in enumerate(view.segments):
-        field = segment.fields.get(request.field.number)
+        field = segment.fields.get(sought.number)
         if field is None or field.matrix.rows == 0 or segment.live == 0:
             continue
         door = open_door(engine.kernels, field)
-        allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
-        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, request.options)
-        found = search_segment(door, allowed, tally, queries, wanted, request.options, engine.executor)
+        allowed = in_field(allowed_rows(engine.filters, segment, node), field, segment.rows)
+        tally = make_plan(door, segment, sought.number, node, allowed, wanted, options)
+        found = search_segment(door, allowed, tally, queries, wanted, options, engine.executor)
         if found is not None:
             parts.append((number, found))
     return hits_of(view, request, merge(parts, len(queries), wanted))
@@ -70,23 +78,29 @@ def merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tupl
 
 def hits_of(view: View, request: Request, merged: tuple[I32 | int, I32, F32]) -> list[Hits]:
     at, rows, distances = merged
+    field, asked = request.field, request.asked
     hits = []
     for i in range(len(rows)):
-        found = rows[i]
-        end = len(found)
-        if end and found[-1] < 0:
-            end = int(np.argmax(found < 0))
-        if request.max_distance is not None:
-            end = int(np.searchsorted(distances[i, :end], request.max_distance, "right"))
-        if request.min_score is not None:
-            scores = scores_of(request.field.metric, distances[i, :end])
-            end = int(np.searchsorted(-scores, -request.min_score, "right"))
-        start = min(request.offset, end)
+        found, near = rows[i], distances[i]
+        start, end = _shown(found, near, field.metric, asked)
         where = _everywhere(at, end - start) if isinstance(at, int) else at[i, start:end]
-        field, metric = request.field.number, request.field.metric
-        shown = request.payloads, request.vectors
-        hits.append(Hits(view, where, found[start:end], distances[i, start:end], metric, field, *shown))
+        if end - start < len(found):
+            found, near = found[start:end], near[start:end]
+        hits.append(Hits(view, where, found, near, field.metric, field.number, asked.payloads, asked.vectors))
     return hits
+
+
+def _shown(rows: I32, distances: F32, metric: Metric, asked: Asked) -> tuple[int, int]:
+    """Which of the results are hits: from the offset to the first that is missing or beyond a limit."""
+    end = len(rows)
+    if end and rows[-1] < 0:
+        end = int(np.argmax(rows < 0))
+    if asked.max_distance is not None:
+        end = int(np.searchsorted(distances[:end], asked.max_distance, "right"))
+    if asked.min_score is not None:
+        scores = scores_of(metric, distances[:end])
+        end = int(np.searchsorted(-scores, -asked.min_score, "right"))
+    return min(asked.offset, end), end
 
 
 @lru_cache(maxsize=1024)

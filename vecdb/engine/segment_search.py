@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from vecdb.engine.kernels import Kernels
+from vecdb.engine.slots import IndexSlot
 from vecdb.engine.view import FieldView, Segment
 from vecdb.errors import Closed
 from vecdb.filter.expression import Node
@@ -43,8 +44,7 @@ class SearchOptions:
     nprobe: int | None = None  # lists of an inverted file to scan
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(NamedTuple):
     """What can search one field of one segment now. `compiled` is false while NumPy answers for the kernels."""
 
     field: FieldView
@@ -64,6 +64,7 @@ class Door:
 
 
 Found = tuple[I32, F32]
+FLAT_KINDS = ("flat",)
 GRAPH_KINDS = ("hnsw",)
 LIST_KINDS = ("ivf", "ivfpq")
 
@@ -100,11 +101,15 @@ def open_door(kernels: Kernels, field: FieldView) -> Door:
             field.growing.extend(field.matrix, wait=False)
         return Door(field, True, field.growing)
     slots = field.indexes or {}
-    flat, graph, lists = (
-        next((slots[kind].get() for kind in kinds if kind in slots), None)
-        for kinds in (("flat",), GRAPH_KINDS, LIST_KINDS)
-    )
+    flat, graph, lists = _attached(slots, FLAT_KINDS), _attached(slots, GRAPH_KINDS), _attached(slots, LIST_KINDS)
     return Door(field, True, flat, graph, lists)
+
+
+def _attached(slots: Mapping[str, IndexSlot], kinds: Sequence[str]) -> Index | None:
+    for kind in kinds:
+        if kind in slots:
+            return slots[kind].get()
+    return None
 
 
 def make_plan(
@@ -160,9 +165,9 @@ def search_segment(
     search = _arm(door, plan, allowed, k, options, counters)
     rows, distances = _spread(search, queries, options.threads, executor)
     if plan.fallback is not None and door.compiled:
-        short = np.flatnonzero(rows[:, k - 1] < 0)
+        short = [i for i, last in enumerate(rows[:, k - 1].tolist()) if last < 0]
         tally.add(len(queries), len(short))
-        if len(short):
+        if short:
             again = replace(plan, arm=plan.fallback)
             search = _arm(door, again, allowed, k, options, counters)
             rows[short], distances[short] = search(np.ascontiguousarray(queries[short]))

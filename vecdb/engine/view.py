@@ -21,15 +21,10 @@ from vecdb.storage.catalog import Reader, Table
 from vecdb.storage.columns import GrowingReader, SealedColumns
 from vecdb.storage.growing import REMOVED, Growing
 from vecdb.storage.keys import decode_key
-from vecdb.storage.payload import unpack
+from vecdb.storage.payload import unpack_all
 from vecdb.storage.plausible import reading
-from vecdb.storage.schema import (
-    CollectionMeta,
-    decode_record,
-    decode_sequence,
-    id_key,
-    record_key,
-)
+from vecdb.storage.records import stored_payloads
+from vecdb.storage.schema import CollectionMeta, decode_sequence, id_key
 from vecdb.storage.sealed import Sealed
 from vecdb.types import F32, I32, I64, U64, Matrix
 
@@ -155,9 +150,9 @@ class View:
 
     # ---- records (results.RecordSource) ---------------------------------------------------------------------------
     def ids(self, at: I32, rows: I32) -> NDArray[Any]:
-        parts = np.unique(at).tolist()
+        parts = set(at.tolist())
         if len(parts) == 1:
-            return self._segment_ids(parts[0], rows)
+            return self._segment_ids(parts.pop(), rows)
         ids = np.empty(len(rows), object)
         for number in parts:
             chosen = np.flatnonzero(at == number)
@@ -186,7 +181,7 @@ class View:
     def payloads(self, at: I32, rows: I32) -> list[dict[str, Any]]:
         packed = self.packed_payloads(at, rows)
         with reading("catalog", "a payload"):
-            return [unpack(data) for data in packed]
+            return unpack_all(packed)
 
     def packed_payloads(self, at: I32, rows: I32) -> list[bytes]:
         parts = set(at.tolist())
@@ -203,9 +198,7 @@ class View:
         storage = self.segments[number].storage
         if isinstance(storage, Growing):
             return [storage.payloads[row] for row in rows.tolist()]
-        keys = [record_key(self.meta.number, sequence) for sequence in storage.sequences[rows].tolist()]
-        values = self.snapshot.get_many(Table.RECORDS, keys)
-        return [decode_record(key, value or b"")[1] for key, value in zip(keys, values, strict=True)]
+        return stored_payloads(self.snapshot, self.meta.number, storage.sequences[rows].tolist())
 
     def vectors(self, field: int, at: I32, rows: I32) -> list[F32 | None]:
         return [self._vector(field, number, row) for number, row in zip(at.tolist(), rows.tolist(), strict=True)]

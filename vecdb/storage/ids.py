@@ -62,9 +62,11 @@ class IdColumn:
         """The ids of rows: int64 when the segment has only integers, else an object array."""
         if self.integers is not None:
             return self.integers[rows]
+        assert self.offsets is not None
+        assert self.data is not None
+        offsets, data = memoryview(self.offsets), memoryview(self.data)  # their items are Python's integers
         ids = np.empty(len(rows), object)
-        for i, row in enumerate(rows.tolist()):
-            ids[i] = decode_key(self.key(row))
+        ids[:] = [decode_key(bytes(data[offsets[row] : offsets[row + 1]])) for row in rows.tolist()]
         return ids
 
     def as_bytes(self) -> IdColumn:

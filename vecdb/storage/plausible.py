@@ -5,9 +5,7 @@ Everything that is wrong is a ValueError or TypeError here; `reading` turns it i
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +37,20 @@ MALFORMED = (
 )
 
 
-@contextlib.contextmanager
-def reading(path: str, what: str) -> Iterator[None]:
+class reading:
     """Corrupted, naming `path`, for whatever bytes of the wrong form raise inside."""
-    try:
-        yield
-    except MALFORMED as error:
-        reason = str(error) or type(error).__name__
-        raise Corrupted(path, 0, f"{what} cannot be read: {reason[:200]}") from error
+
+    __slots__ = ("path", "what")
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path, self.what = path, what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MALFORMED):
+            reason = str(error) or type(error).__name__
+            raise Corrupted(self.path, 0, f"{self.what} cannot be read: {reason[:200]}") from error
 
 
 def require(holds: bool, reason: str) -> None:

@@ -30,6 +30,7 @@ UUID_KEY = b"uuid"  # of the database, so that the catalog of another is not tak
 
 _NUMBER = struct.Struct(">I")
 _LONG = struct.Struct(">Q")
+_RECORD = struct.Struct(">IQ")
 INDEX_VALUES = attrgetter("number", "kind", "options", "quantiser", "indexed_rows", "parameters")
 
 
@@ -183,7 +184,7 @@ def id_key(collection: int, key: bytes) -> bytes:
 
 
 def record_key(collection: int, sequence: int) -> bytes:
-    return _NUMBER.pack(collection) + _LONG.pack(sequence)
+    return _RECORD.pack(collection, sequence)
 
 
 def deletion_key(collection: int, segment: int, lsn: int) -> bytes:

@@ -89,7 +89,7 @@ class LmdbReader:
         with self.lock:
             get, database = self._open().get, self.owner.databases[table]
             try:
-                return [get(key, db=database) for key in keys]
+                return [get(key, None, database) for key in keys]
             except self.owner.failure as error:
                 raise self._damaged(error) from error
 
