@@ -1,7 +1,8 @@
 """Inverted lists beside FAISS: recall against speed, exact search, training, bytes, drift, growth, little memory.
 
     python -m benchmarks.ivf PATH [--wide DIR] [--photos FILE] [--dims 384,768] [--k 10] [--nlist N] [--rows N]
-        [--rounds 5] [--parts curves,flat,build,memory,drift,growth,cold] [--cache DIR] [--plot FILE] [--dry]
+        [--rounds 5] [--parts curves,flat,build,memory,drift,growth,cold] [--large FILE] [--cache DIR] [--plot FILE]
+        [--dry]
 
 PATH has debian-minilm-384.npy and debian-packages.parquet; the files of --wide and --photos are those of
 benchmarks.hnsw. All engines have the same number of lists. Searches have one thread, in the environment
@@ -36,6 +37,7 @@ def arguments() -> argparse.Namespace:
     add("data", type=folder, help="the folder with debian-minilm-384.npy and debian-packages.parquet")
     add("--wide", type=folder, help="the folder with debian-768.npy, if that is another")
     add("--photos", type=folder, help="a file of descriptors, uint8 (1010000, 128)")
+    add("--large", type=folder, help="a file of descriptors, uint8 (10010000, 128): lists alone, vectors on the disk")
     add("--dims", type=several(int, (384, 768, 1536)), default=[384, 768], help='of embeddings; "" is none')
     add("--k", type=several(int), default=[10])
     add("--nlist", type=int, default=0, help="lists of all engines (default: one for 256 rows)")
@@ -131,7 +133,7 @@ def largest(sets: list[Callable[[], Any]]) -> Any:
 def measure_others(sets: list[Callable[[], Any]], given: argparse.Namespace, line: dict[str, Any]) -> None:
     """The parts that choose their own data: drift is of the embeddings with sections, growth of the photos."""
     from benchmarks.graphs.vector_sets import photos
-    from benchmarks.lists import drift, growth, tables
+    from benchmarks.lists import drift, growth, large, tables
 
     if "drift" in given.parts:
         say("drift")
@@ -141,6 +143,10 @@ def measure_others(sets: list[Callable[[], Any]], given: argparse.Namespace, lin
         say("growth")
         line["growth"] = growth.grow(photos(given.photos, given.rows), given.nlist, given.rounds, given.cache, say)
         print(f"\n{tables.growth(line['growth'])}", flush=True)
+    if given.large:
+        say("ten million")
+        line["large"] = large.measure(given.large, given.nlist, given.rounds, given.work, say)
+        print(f"\n{tables.large(line['large'])}", flush=True)
     if "cold" in given.parts and sets:
         say("little memory")
         line["cold"] = measure_cold(largest(sets), given)

@@ -126,6 +126,19 @@ def growth(found: list[Figures]) -> str:
     return table(rows)
 
 
+def large(found: Figures) -> str:
+    speeds = [f"us at {at}" for at in found["us"]]
+    rows = [
+        ["rows, k=10", "lists", "bytes a vector", "of float16 on the disk", "build, s", *speeds],
+        [
+            f"{found['rows']:,}", f"{found['nlist']:,}", f"{found['bytes']:.1f}", str(found["vector_bytes"]),
+            f"{found['build_seconds']:,.0f}", *(f"{us:,.0f}" for us in found["us"].values()),
+        ],
+    ]  # fmt: skip
+    reached = ", ".join(f"{recall:.4f} of {n}" for n, recall in zip(found["nprobe"], found["recall"], strict=True))
+    return f"{table(rows)}\nrecall by lists scanned: {reached}"
+
+
 def cost(at: Figures | None) -> str:
     if at is None:
         return "-"

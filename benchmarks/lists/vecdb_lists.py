@@ -31,9 +31,11 @@ class VecdbLists:
         return probes(self.nlist)
 
     def build(self, vectors: F32, threads: int) -> float:
-        self.matrix = matrix_of(vectors, self.metric)
-        begin = time.perf_counter()
-        self.index = load_kind(self.options.kind).build(self.matrix, self.options, threads=threads)
+        return self.build_over(matrix_of(vectors, self.metric), threads)
+
+    def build_over(self, matrix: Matrix, threads: int) -> float:
+        self.matrix, begin = matrix, time.perf_counter()
+        self.index = load_kind(self.options.kind).build(matrix, self.options, threads=threads)
         return time.perf_counter() - begin
 
     def ready(self, queries: F32) -> F32:

@@ -10,7 +10,7 @@ import pytest
 import vecdb
 from benchmarks.graphs.curves import Curve, compare, figures, limits
 from benchmarks.graphs.vector_sets import VectorSet, nearest_distances
-from benchmarks.lists import TARGETS, file_of, prepare, probes, tables
+from benchmarks.lists import TARGETS, file_of, large, prepare, probes, tables
 from benchmarks.lists.cold import LEAST, allowance, can_allocate, memory
 from benchmarks.lists.drift import halves, nearest_is_new, never_trained_again
 from benchmarks.lists.exact import parts
@@ -150,3 +150,19 @@ def test_a_report_has_every_engine() -> None:
     for name, points in (("vecdb", 3), ("a", 2), ("b", 2)):
         lines = [line for line in report.splitlines() if line.startswith(f"{name} ")]
         assert len(lines) == points + 3  # two modes, and bytes
+
+
+def test_rows_on_the_disk(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    middles = rng.integers(30, 200, (40, 16))
+    rows = (middles[rng.integers(0, 40, 5300)] + rng.integers(-20, 20, (5300, 16))).astype(np.uint8)
+    np.save(tmp_path / "rows.npy", rows)
+    exact = large.nearest_distances(rows[300:], rows[:3].astype(np.float32))
+    wanted = np.sort(((rows[300:].astype(float) - rows[:3, None].astype(float)) ** 2).sum(2))[:, : large.K]
+    np.testing.assert_array_equal(exact, wanted)
+    said: list[str] = []
+    found = large.measure(tmp_path / "rows.npy", 20, 2, tmp_path, said.append)
+    assert (found["rows"], found["nlist"], len(said)) == (5000, 20, 2)
+    assert found["recall"][-1] > 0.97
+    assert all(us > 0 for us in found["us"].values())
+    assert "5,000" in tables.large(found)

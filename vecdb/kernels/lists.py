@@ -21,6 +21,7 @@ from vecdb.types import AnyArray
 
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 MANY_DIMS = 256
+ASKED_LISTS = 5  # the last lists of a search: while they are scanned, the best rows of those before are on their way
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
@@ -161,6 +162,15 @@ def scan_list(
     return count, worst, passed
 
 
+@inlined
+def ask_rows(vectors: AnyArray, slots: AnyArray, keys: AnyArray, k: int, turn: int) -> None:
+    """Prefetch a part of the `k` best so far, in ASKED_LISTS turns: most of them will be scored exactly."""
+    lines = np.intp((vectors.itemsize * vectors.shape[1] + 63) // 64)
+    for j in range(turn * k // ASKED_LISTS, (turn + 1) * k // ASKED_LISTS):
+        if keys[j] != NO_KEY:
+            prefetch_row(vectors, np.intp(slots[np.uintp(key_row(keys[j]))]), lines)
+
+
 @kernel
 def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32:
     """out[:] = the query as lists are searched; returns its length under dot, else 0."""
@@ -243,6 +253,8 @@ def search_lists(
             base = list_base(metric, question, centroids, units[2], at)
             if metric != DOT:
                 size = max(size, np.float32(np.sqrt(base)))
+            if decided and short and nprobe - ASKED_LISTS <= p < nprobe:
+                ask_rows(vectors, slots, keys, k, p - nprobe + ASKED_LISTS)
             following = key_row(near[p + 1]) if p + 1 < count else at
             prefetch_row(centroids, np.intp(following), np.intp(2 * dim // 64))
             held, worst, found = scan_list(
