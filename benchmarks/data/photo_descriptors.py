@@ -34,7 +34,7 @@ LONGEST_SIDE = 4500
 CONTRAST = 0.013  # OpenCV's default, 0.04, finds too few in soft photographs
 SEED = 7
 DENSE_ROWS = 10_010_000
-GRID = 9  # pixels between points of the grid
+GRID = 6  # pixels between points of the grid
 SIZES = (8.0, 16.0, 32.0)  # pixels across a keypoint
 SPREAD_MIN = 4.0  # standard deviation of the grey around a point: below it there is noise to describe, and nothing else
 
