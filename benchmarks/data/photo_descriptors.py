@@ -3,7 +3,7 @@
     apt-get update
     python benchmarks/data/photo_descriptors.py OUT [--threads 1] [--dense]
 
-With --dense, 10,010,000 descriptors of points on a grid in three sizes instead, as OUT/dense-10m.npy.
+With --dense, 10,010,000 descriptors of points on a grid instead, at three scales, as OUT/dense-10m.npy: ten minutes.
 
 Needs an environment of its own, `pip install opencv-python-headless numpy`, and a machine with apt-get and dpkg-deb.
 Takes about two minutes on one core, 3.2 GB of memory, 600 MB to fetch and 600 MB on the disk.
@@ -34,9 +34,9 @@ LONGEST_SIDE = 4500
 CONTRAST = 0.013  # OpenCV's default, 0.04, finds too few in soft photographs
 SEED = 7
 DENSE_ROWS = 10_010_000
-GRID = 6  # pixels between points of the grid
-SIZES = (8.0, 16.0, 32.0)  # pixels across a keypoint
-SPREAD_MIN = 4.0  # standard deviation of the grey around a point: below it there is noise to describe, and nothing else
+GRID = 5  # pixels between points of the grid
+SCALES = (1.0, 0.7, 0.5)  # of the picture
+SPREAD_MIN = 3.0  # standard deviation of the grey around a point: below it there is noise to describe, and nothing else
 
 PHOTOGRAPHS: dict[str, list[str]] = {
     "enlightenment-data": [
@@ -125,14 +125,32 @@ def descriptors(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def dense_descriptors(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (n, 128): the SIFT descriptors of points on a grid, where there is something to see."""
+    """uint8 (n, 128): histograms of gradients around points of a grid, where there is something to see, at SCALES.
+
+    As SIFT describes a keypoint that is not turned: 4 x 4 cells, 8 directions in each, clipped at a fifth of the length.
+    """
+    sizes = [cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for scale in SCALES]
+    return np.vstack([at_one_scale(size) for size in sizes])
+
+
+def at_one_scale(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     values = grey.astype(np.float32)
     mean, square = cv2.blur(values, (16, 16)), cv2.blur(values * values, (16, 16))
-    seen = square - mean * mean >= SPREAD_MIN**2
-    places = (GRID * (np.argwhere(seen[GRID::GRID, GRID::GRID])[:, ::-1] + 1)).tolist()
-    points = [cv2.KeyPoint(float(x), float(y), size) for x, y in places for size in SIZES]
-    _, found = cv2.SIFT_create().compute(grey, points)
-    return np.empty((0, 128), np.uint8) if found is None else found.astype(np.uint8)
+    length, angle = cv2.cartToPolar(cv2.Sobel(values, cv2.CV_32F, 1, 0), cv2.Sobel(values, cv2.CV_32F, 0, 1))
+    ys, xs = np.nonzero((square - mean * mean >= SPREAD_MIN**2)[8:-8:GRID, 8:-8:GRID])
+    ys, xs = GRID * ys + 8, GRID * xs + 8
+    found = np.empty((len(ys), 4, 4, 8), np.float32)
+    for direction in range(8):
+        off = np.abs((angle * (4 / np.pi) - direction + 4) % 8 - 4)  # in steps of an eighth of a turn
+        sums = cv2.blur(length * np.maximum(0, 1 - off), (4, 4))
+        for i in range(4):
+            for j in range(4):
+                found[:, i, j, direction] = sums[ys + 4 * i - 6, xs + 4 * j - 6]
+    rows = found.reshape(len(ys), 128)
+    for _ in range(2):
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+        np.minimum(rows, 0.2, out=rows)
+    return np.asarray(np.minimum(512 * rows, 255), np.uint8)
 
 
 def gather(folder: Path, describe: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from vecdb.storage.schema import (
     segment_key,
 )
 from vecdb.storage.sealed import Files, Sealed, SealedField, open_segment, write_index_arrays
+from vecdb.threads import Pool
 from vecdb.types import Matrix, Progress
 
 SEED = 20_240
@@ -78,7 +78,7 @@ def build_apart(
         if progress is not None:
             progress(done, total)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="vecdb-build", initializer=lower_priority) as pool:
+    with Pool(1, "vecdb-build", lower_priority) as pool:
         try:
             return pool.submit(build, engine.kernels.threads, checked).result()
         except BaseException:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecdb.engine import background
-from vecdb.engine.background import check_ending
 from vecdb.index.warm import warm_up
+from vecdb.threads import check_ending, start
 
 if TYPE_CHECKING:
     from vecdb.types import Matrix
@@ -39,7 +38,7 @@ class Kernels:
         """Begins to load them; returns at once."""
         with self.lock:
             if dtype not in self.loading:
-                self.loading[dtype] = background.start("vecdb-kernels", lambda: self._load(dtype))
+                self.loading[dtype] = start("vecdb-kernels", lambda: self._load(dtype))
 
     def _load(self, dtype: str) -> None:
         try:

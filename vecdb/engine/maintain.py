@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vecdb.engine import policy
-from vecdb.engine.background import Ending
 from vecdb.engine.build import complete, find_missing
 from vecdb.engine.checkpoint import checkpoint
 from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
@@ -23,6 +22,7 @@ from vecdb.engine.state import CollectionState, Engine, log
 from vecdb.errors import Closed, Poisoned
 from vecdb.kernels import bitset
 from vecdb.storage.sealed import Sealed
+from vecdb.threads import Ending
 
 TICK_SECONDS = 0.05  # while there was work or a write lately
 REST_SECONDS = 1.0

@@ -7,11 +7,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from vecdb.engine import background
+from vecdb import threads
 from vecdb.engine.allow import FilterCache
 from vecdb.engine.interval import IntervalSync
 from vecdb.engine.maintain import Scheduler, close_checkpoint
@@ -81,7 +80,7 @@ def _find(path: Path) -> Engine | None:
 
 def _start(engine: Engine) -> None:
     engine.filters = FilterCache()
-    engine.executor = ThreadPoolExecutor(engine.kernels.threads, thread_name_prefix="vecdb")
+    engine.executor = threads.Pool(engine.kernels.threads, "vecdb")
     if engine.writable and engine.options.sync == "interval":
         engine.syncer = IntervalSync(engine)
         engine.syncer.start()
@@ -110,7 +109,7 @@ def release_dropped(engine: Engine) -> None:
     """As release, for a handle that the garbage collector found: it may run on a maintenance thread, in the middle of
     a step, where closing would pull the catalog from under it."""
     if threading.current_thread().name.startswith("vecdb"):
-        threading.Thread(target=release, args=(engine,), name="vecdb-close").start()
+        threads.start("vecdb-close", lambda: release(engine))
     else:
         release(engine)
 
@@ -169,11 +168,11 @@ def _let_go(engine: Engine) -> None:
 
 def _at_exit() -> None:
     """The interpreter ends without close(): maintenance stops, the log is synced, nothing is sealed."""
-    background.ending.set()
+    threads.ending.set()
     for engine in list(_all):
         if not engine.closed and not engine.forked:
             shut(engine, seal=False)
-    background.end()
+    threads.end()
 
 
 def _in_child() -> None:

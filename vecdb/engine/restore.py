@@ -16,7 +16,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from vecdb.storage.snapshot_source import Resolved, open_source
 from vecdb.storage.stream import Rows, read_stream
 from vecdb.storage.wal import sealed_log
 from vecdb.storage.wal_scan import LoggedBatch, whole_batches
+from vecdb.threads import Pool
 
 REBUILD_BYTES = 64 << 20  # rows of the catalog in one commit
 FETCHERS = 4  # files copied at a time; hashing leaves the interpreter
@@ -144,7 +144,7 @@ class _Made:
         plain = [e for e in self.manifest.entries if e.path.startswith(("segments/", "catalog-"))]
         for entry in plain:
             self.form.place_of(entry.path)
-        with ThreadPoolExecutor(FETCHERS, thread_name_prefix="vecdb-restore") as pool:
+        with Pool(FETCHERS, "vecdb-restore") as pool:
             stream = self.manifest.find(names.CATALOG_STREAM)
             if stream is not None:
                 self._rebuild(stream)

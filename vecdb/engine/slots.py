@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vecdb.engine import background
-from vecdb.engine.background import check_ending
 from vecdb.errors import Corrupted
 from vecdb.files import names
 from vecdb.files.arrays import verify_open
@@ -15,6 +13,7 @@ from vecdb.index.base import Index, load_kind
 from vecdb.options import index_from_dict
 from vecdb.storage.schema import IndexEntry
 from vecdb.storage.sealed import Files
+from vecdb.threads import check_ending, start
 from vecdb.types import AnyArray, Matrix
 
 CHECKED_AT_ONCE = 64 * 1024 * 1024  # bytes of an index whose checksums the first search waits for
@@ -79,7 +78,7 @@ class IndexSlot:
             return
         self.index = index
         if self.check_files is not None and size > CHECKED_AT_ONCE:
-            background.start("vecdb-check", lambda: self._check_later(index))
+            start("vecdb-check", lambda: self._check_later(index))
 
     def _check(self, index: Index) -> None:
         assert self.check_files is not None

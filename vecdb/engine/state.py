@@ -17,7 +17,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from vecdb.storage.schema import (
     decode_collection,
 )
 from vecdb.storage.wal import Wal
+from vecdb.threads import Pool
 
 log = logging.getLogger("vecdb")
 IndexPlace = tuple[int, int, int, int]  # collection, segment, field, index
@@ -126,7 +126,7 @@ class Engine:
         self.published_lsn = 0
         self.doubtful = False  # the log's tail was only seen in the page cache
         self.kernels = Kernels(options.threads)
-        self.executor: ThreadPoolExecutor | None = None
+        self.executor: Pool | None = None
         self.scheduler: Any = None
         self.syncer: Any = None  # with sync="interval"
         self.trouble: Exception | None = None  # why the last maintenance step failed

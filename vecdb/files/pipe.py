@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+
+from vecdb.threads import Pool
 
 PIPE_BYTES = 1 << 20
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux only; elsewhere the pipe keeps its usual size
@@ -28,7 +29,7 @@ def relay(produce: Callable[[int], None], take: Callable[[bytes], None]) -> None
         finally:
             os.close(sink)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="vecdb-copy") as pool:
+    with Pool(1, "vecdb-copy") as pool:
         produced = pool.submit(run)
         try:
             while piece := os.read(source, PIPE_BYTES):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ from vecdb.index.base import frozen
 from vecdb.index.flat import FlatIndex
 from vecdb.kernels import bitset
 from vecdb.options import EF_MAX, Flat
+from vecdb.threads import Pool
 from vecdb.types import F32, I32, I64, U64, Matrix
 
 Curve = tuple[tuple[int, float], ...]  # (ef, recall), ef ascending, recall never falling
@@ -126,7 +126,7 @@ def measure(
     """
     allow, scan = _without(twins, held), FlatIndex.build(matrix, Flat(), threads=threads)
     queries = matrix.vectors[held].astype(np.float32)
-    with ThreadPoolExecutor(threads, thread_name_prefix="vecdb-build") as pool:
+    with Pool(threads, "vecdb-build") as pool:
 
         def spread(search: Callable[[F32], F32], asked: F32) -> F32:
             tick()

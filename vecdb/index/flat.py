@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -23,6 +22,7 @@ from vecdb.kernels.exact import exact_search
 from vecdb.kernels.quantize import block_bytes, centre_of, encode_blocks
 from vecdb.kernels.scan import scan_codes, scan_exact
 from vecdb.options import Flat
+from vecdb.threads import Pool
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 # Queries from which an exact search of all rows is a matrix product; NumPy is slow to widen float16.
@@ -162,7 +162,7 @@ class FlatIndex:
 
 def _encode(codes: Codes, matrix: Matrix, threads: int, progress: Progress | None) -> None:
     parts = chunks(0, matrix.rows, matrix.dim)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-build")
+    pool = Pool(threads, "vecdb-build")
     try:
         for (start, _), _ in zip(parts, pool.map(lambda part: codes.encode(matrix, *part), parts), strict=True):
             if progress is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from vecdb.kernels.graph_links import measure_links
 from vecdb.kernels.quantize import encode_rows, scale_of
 from vecdb.kernels.row_codes import encode_records, record_bytes
 from vecdb.kernels.twins import chain_twins, hash_rows
+from vecdb.threads import Pool
 from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Metric, Progress
 
 FINE_BITS = 4
@@ -267,7 +267,7 @@ def take_turns(
 ) -> None:
     """Run `work(thread, limit)` on all threads for about TURN_SECONDS at a time, calling `progress` in between."""
     done, turn = first, FIRST_TURN
-    with ThreadPoolExecutor(threads, thread_name_prefix="vecdb-build") as pool:
+    with Pool(threads, "vecdb-build") as pool:
         while done < rows:
             if progress is not None:
                 progress(done, rows)

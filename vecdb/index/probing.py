@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from vecdb.index import calibration
 from vecdb.index.base import NO_BITS, frozen
 from vecdb.index.calibration import Curve, Curves
 from vecdb.kernels import bitset
+from vecdb.threads import Pool
 from vecdb.types import F32, I32, AnyArray, Matrix
 
 Search = Callable[..., tuple[I32, F32]]  # (queries, k, setting, allow=) -> (rows, distances)
@@ -74,7 +74,7 @@ def measure(
     rows = sample(matrix.rows)
     if len(rows) < QUERIES // 4 or matrix.rows <= 2 * DEEP:
         return usual
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="vecdb-build") as team:
+    with Pool(threads, "vecdb-build") as team:
 
         def ask(asked: I32, k: int, setting: Setting, allow: AnyArray = NO_BITS) -> F32:
             """The distances of the k nearest other rows."""

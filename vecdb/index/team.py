@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from vecdb.threads import Pool
 from vecdb.types import Progress
 
 WORK = 1 << 29  # products of one slice: 5 to 20 ms
@@ -27,7 +27,7 @@ class Team:
 
     def __init__(self, threads: int, progress: Progress | None, total: int) -> None:
         self._threads = max(1, threads)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="vecdb-build")
+        self._pool = Pool(self._threads, "vecdb-build")
         self._progress, self._total, self._done = progress, total, 0
 
     def __enter__(self) -> Self:

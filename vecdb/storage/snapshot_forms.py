@@ -10,7 +10,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from vecdb.files import names
@@ -18,6 +18,7 @@ from vecdb.files.arrays import DIGEST_SIZE
 from vecdb.files.disk import Bytes, Disk, File, remove_tree, write_file
 from vecdb.files.workplace import DATA, Workplace
 from vecdb.storage.manifest import Manifest, ManifestEntry, encode_manifest
+from vecdb.threads import Pool
 
 CONTAINER_MAGIC = b"VECDBONE"
 CONTAINER_FORMAT = 1
@@ -58,7 +59,7 @@ class DirectoryForm:
         self.disk, self.root, self.work = disk, work.path, work
         self.made: list[Path] = []
         self.syncing: list[Future[None]] = []
-        self.pool = ThreadPoolExecutor(SYNCERS, thread_name_prefix="vecdb-sync")
+        self.pool = Pool(SYNCERS, "vecdb-sync")
 
     def place_of(self, path: str) -> Path:
         """Where a file belongs; directories on the way are made."""
