@@ -52,6 +52,16 @@ def check_operand(value: Any, where: str = "") -> Scalar:
     )
 
 
+def kind_of_all(values: list[Any]) -> str:
+    """The kind of values that are all plain integers in range or all plain ASCII strings, else "": a long list of them
+    needs no look at each by itself.
+    """
+    types = set(map(type, values))
+    if types == {int} and min(values) >= _INT_MIN and max(values) <= _INT_MAX:
+        return "number"
+    return "string" if types == {str} and "".join(values).isascii() else ""
+
+
 def require_bounds(low: Any, high: Any, where: str) -> None:
     if low is None or high is None:
         raise error(where, "needs two bounds; use <= or >= ($lte, $gte) for one")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from vecdb.filter.expression import And, Leaf, Node, Or, combine, negate
-from vecdb.filter.operands import ORDERED, check_operand, error, kind_of, type_name
+from vecdb.filter.operands import ORDERED, check_operand, error, kind_of, kind_of_all, type_name
 from vecdb.types import Equal, Null, Prefix, Present, Scalar, Search, Sized, Within
 
 IN_MAX = 65_536  # values of one $in
@@ -30,6 +30,9 @@ def equal(path: str, value: Any, where: str = "") -> Node:
 def is_in(path: str, values: Any, where: str = "") -> Node:
     """Any value at the path equals one of `values`; None among them asks for null."""
     listed = _listed(values, where)
+    if kind := kind_of_all(listed):
+        alike = tuple(dict.fromkeys(listed))
+        return combine(Or, Leaf(Equal(path, alike), (kind,) * len(alike)))
     operands: dict[tuple[str, Scalar], None] = {}
     for position, value in enumerate(listed):
         if value is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import marshal
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,9 +17,10 @@ from vecdb.types import Sized
 DEPTH_MAX = 32
 NODES_MAX = 4_096
 _CACHE_ENTRIES = 1_024
-_CACHE_KEY_MAX = 4_096  # bytes; larger filters cost more to compare than they are worth
+_CACHE_BYTES = 1 << 20  # of the kept filters, written as bytes; a larger one is not kept
+_LONG_KEY = 128  # bytes from which a filter is kept under a digest of them
 
-_cache: dict[bytes, Node] = {}
+_cache: dict[bytes, tuple[Node, int]] = {}  # with the bytes it was written in
 
 
 def parse(where: Mapping[str, Any] | Node | None) -> Node | None:
@@ -35,28 +37,36 @@ def parse(where: Mapping[str, Any] | Node | None) -> Node | None:
         raise FilterError(f'where: needs a dict or F("path") comparisons, not {type(where).__name__}')
     if not where:
         return None
-    key = _cache_key(where)
-    if key is not None and key in _cache:
-        return _cache[key]
-    node = _object(where, "where", 1)
-    _check_size(node)
-    if key is not None:
-        if len(_cache) >= _CACHE_ENTRIES:
-            _cache.clear()
-        _cache[key] = node
+    written = _written(where)
+    if written is None:
+        return _parsed(where)
+    key = written if len(written) < _LONG_KEY else hashlib.blake2b(written).digest()
+    kept = _cache.get(key)
+    if kept is not None:
+        return kept[0]
+    node = _parsed(where)
+    if len(_cache) >= _CACHE_ENTRIES or sum(size for _, size in list(_cache.values())) + len(written) > _CACHE_BYTES:
+        _cache.clear()
+    _cache[key] = node, len(written)
     return node
 
 
-def _cache_key(where: Mapping[str, Any]) -> bytes | None:
+def _parsed(where: Mapping[str, Any]) -> Node:
+    node = _object(where, "where", 1)
+    _check_size(node)
+    return node
+
+
+def _written(where: Mapping[str, Any]) -> bytes | None:
     """The value as bytes, or None. marshal takes builtin types only and tells True, 1 and 1.0 apart.
 
     Version 0 writes no references and no interning flags, so equal values give equal bytes. It is never read back.
     """
     try:
-        key = marshal.dumps(where, 0)  # type: ignore[arg-type]
+        written = marshal.dumps(where, 0)  # type: ignore[arg-type]
     except ValueError:  # a datetime, a NumPy scalar, a subclass, or nested without end
         return None
-    return key if len(key) <= _CACHE_KEY_MAX else None
+    return written if len(written) <= _CACHE_BYTES else None
 
 
 def _object(where: Any, at: str, depth: int) -> Node:

@@ -73,6 +73,9 @@ def decode(stored: str, value: Any) -> Scalar:
 
 def points(stored: str, values: Iterable[Scalar]) -> AnyArray:
     """The operands of an equality that can equal a stored value, ascending and unique, in the stored dtype."""
+    values = list(values)
+    if stored == "int" and set(map(type, values)) == {int}:
+        return np.unique(np.array(values, NUMERIC[stored]))
     found: set[Any] = set()
     for value in values:
         if stored_type(type(value)) == stored:
