@@ -272,3 +272,4 @@ class Plan:
     budget: int | None = None  # distances after which a walk gives up
     fallback: Arm | None = None  # answers a query for which a walk, or the nearest lists, found too little
     source: str = ""  # of the costs, in words
+    gives_up_us: float | None = None  # predicted for a walk that gives up; None: as long as one that does not

@@ -159,14 +159,19 @@ def complete(engine: Engine, missing: Missing, progress: Progress) -> None:
         changed, files = store_index(engine, collection, storage.entry, field.entry, index, missing.options)
         engine.seams.disk.reach("index:written")
     kept = tuple(index for index in changed.indexes if index.kind not in missing.drop)
-    changed = replace(changed, indexes=kept)
+    change_field(engine, missing.state, storage, replace(changed, indexes=kept), files)
+
+
+def change_field(engine: Engine, state: CollectionState, storage: Sealed, changed: FieldEntry, files: Files) -> None:
+    """Commits another entry of a field, with the `files` of new indexes, and shows it. Held: maintenance_lock."""
+    before, collection = storage.fields[changed.number].entry, state.meta.number
     with engine.catalog_lock, held_interrupts():
-        with naming(engine, _new_directories(engine, collection, storage, field.entry, changed)):
+        with naming(engine, _new_directories(engine, collection, storage, before, changed)):
             change_catalog(engine, lambda writer: _commit(writer, collection, storage, changed, files))
         engine.seams.disk.reach("index:committed")
         with taking_over(engine):
-            _install(engine, missing.state, storage, changed)
-    _remove_old(engine, collection, storage, field.entry, changed)
+            _install(engine, state, storage, changed)
+    _remove_old(engine, collection, storage, before, changed)
 
 
 def _new_directories(
@@ -228,6 +233,7 @@ def _with_indexes(engine: Engine, meta: CollectionMeta, segment: Segment, field:
         slot = (old.indexes or {}).get(index.kind)
         if slot is None or slot.entry.number != index.number:
             slot = open_slot(engine, meta, storage, field, index, storage.files)
+        slot.entry = index  # its parameters may be others
         slots[index.kind] = slot
     return replace(segment, fields={**segment.fields, number: replace(old, indexes=slots)}, plans={})
 

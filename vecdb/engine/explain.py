@@ -53,7 +53,9 @@ def explain(engine: Engine, view: View, queries: F32, request: Request, *, analy
         watch.restart()
         allowed = in_field(allowed_rows(engine.filters, segment, request.node), field, segment.rows)
         filter_us = watch.lap("filter")
-        tally = make_plan(door, segment, request.field.number, request.node, allowed, wanted, asked.options)
+        tally = make_plan(
+            door, segment, request.field.number, request.node, allowed, wanted, asked.options, engine.costs
+        )
         plan, plan_us, work = tally.plan, watch.lap("plan"), None
         if analyze:
             found, counters = _run(engine, door, allowed, tally, queries, wanted, asked)

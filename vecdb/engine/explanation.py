@@ -11,7 +11,7 @@ from vecdb.types import Arm, Estimate, Plan
 
 STAGES = ("filter", "plan", "search", "merge", "fetch")
 ARMS = (Arm.EXACT, Arm.GATHER, Arm.SCAN, Arm.LISTS, Arm.GRAPH)
-HEAD = ("segment", "rows", "match", "bounds", *map(str, ARMS), "chosen", "why")
+HEAD = ("segment", "rows", "match", "bounds", *map(str, ARMS), "chosen", "why", "costs")
 WORK_HEAD = ("visited", "distances", "rescored", "escalated", "filter", "plan", "search")
 
 
@@ -111,6 +111,8 @@ def _segment_lines(part: SegmentPlan) -> Iterator[str]:
     yield f"    rows: {part.counted}; the columns tell {told} without evaluating"
     for arm, microseconds in sorted(plan.costs.items(), key=lambda item: item[1]):
         yield f"    {'->' if arm == plan.arm else '  '} {arm:6s} {_us(microseconds):>9s} predicted"
+    if plan.costs:
+        yield f"    costs: {plan.source}"
     yield f"    {plan.arm}: {plan.reason}{_escape(plan)}"
     if work is not None:
         yield (
@@ -134,7 +136,7 @@ def _cells(part: SegmentPlan) -> Iterator[str]:
     yield f"{bounds.low:,}" if bounds.exact else f"{bounds.low:,} to {bounds.high:,}"
     for arm in ARMS:
         yield _us(plan.costs[arm]) if arm in plan.costs else "-"
-    yield from (str(plan.arm), plan.reason)
+    yield from (str(plan.arm), plan.reason, plan.source)
     if work is not None:
         yield from (f"{count:,}" for count in (work.visited, work.distances, work.rescored, work.escalated))
         yield from map(_us, (work.filter_us, work.plan_us, work.search_us))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from vecdb.engine import policy
 from vecdb.engine.build import complete, find_missing
+from vecdb.engine.calibrate import calibrate, find_unmeasured
 from vecdb.engine.checkpoint import checkpoint
 from vecdb.engine.interrupts import held_interrupts, poisoning, taking_over
 from vecdb.engine.load import committed_deletions
@@ -58,7 +59,7 @@ def next_step(engine: Engine, *, force: bool = False) -> Step | None:
             return step
     if policy.compaction_due(engine.catalog.size(), engine.catalog.free_bytes()):
         return Step("compact", lambda: compact_catalog(engine))
-    return None
+    return None if force else _measure_step(engine)
 
 
 def _checkpoint_due(engine: Engine, force: bool) -> bool:
@@ -104,6 +105,15 @@ def _index_step(engine: Engine, state: CollectionState) -> Step | None:
     if missing is None:
         return None
     return Step("index", lambda: complete(engine, missing, breathe(engine)))
+
+
+def _measure_step(engine: Engine) -> Step | None:
+    """When nobody writes: what is measured meanwhile would not hold."""
+    idle = engine.seams.clock.monotonic() - engine.last_write
+    if engine.scheduler is not None and idle < policy.IDLE_SECONDS:
+        return None
+    unmeasured = find_unmeasured(engine)
+    return None if unmeasured is None else Step("measure", lambda: calibrate(engine, unmeasured, breathe(engine)))
 
 
 def compact_catalog(engine: Engine) -> None:

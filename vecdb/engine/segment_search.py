@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
+from vecdb.engine.costs import CostBook, Measured, Place, read_walks
 from vecdb.engine.kernels import Kernels
 from vecdb.engine.slots import IndexSlot
 from vecdb.engine.view import FieldView, Segment
@@ -19,6 +21,7 @@ from vecdb.index.growing import GrowingFlat
 from vecdb.kernels import bitset
 from vecdb.kernels.exact import exact_search
 from vecdb.planner.choose import choose
+from vecdb.planner.cost import NOT_MEASURED, Costs
 from vecdb.types import F32, I32, I64, Arm, Estimate, Plan, RowSet, Traits
 
 if TYPE_CHECKING:  # it loads the compiler
@@ -27,6 +30,7 @@ if TYPE_CHECKING:  # it loads the compiler
 CODED_BY_SEARCH = 16_384  # rows of a growing segment without codes at which a search codes them itself
 PLANS_MAX = 256  # plans kept with a segment
 ESCALATED_MIN = 4  # escalations before a plan is judged by them
+OBSERVED_K = 32  # costs are measured for small k, and corrected by such queries only
 PARALLEL_QUERIES = 8  # queries that are worth another thread
 
 
@@ -74,11 +78,15 @@ class Tally:
     """A plan, and how often it found too little: kept with the segment, whose rows never change.
 
     Racing threads may lose a count, which costs a query more before the plan changes.
+
+    book, measured   where the costs came from, to be told what queries took; None where nothing was measured
     """
 
     plan: Plan
     queries: int = 0
     escalated: int = 0
+    book: CostBook | None = None
+    measured: Measured | None = None
 
     def add(self, queries: int, escalated: int) -> None:
         """Gives the plan up for its fallback when that is cheaper, the escalations that were seen counted in."""
@@ -87,10 +95,16 @@ class Tally:
         plan = self.plan
         if plan.fallback is None or plan.arm not in plan.costs or self.escalated < ESCALATED_MIN:
             return
-        saved = 1 - plan.costs[plan.arm] / plan.costs[plan.fallback]
-        if self.escalated > saved * self.queries:
+        walk, fallback = plan.costs[plan.arm], plan.costs[plan.fallback]
+        lost = (walk if plan.gives_up_us is None else plan.gives_up_us) + fallback
+        if walk * (self.queries - self.escalated) + lost * self.escalated > fallback * self.queries:
             reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
             self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
+
+    def observe(self, nanoseconds: int) -> None:
+        """What one query took that was answered as planned."""
+        if self.book is not None and self.measured is not None and (told := self.plan.costs.get(self.plan.arm)):
+            self.book.observe(self.measured, self.plan.arm, nanoseconds / 1e3 / told)
 
 
 def open_door(kernels: Kernels, field: FieldView) -> Door:
@@ -112,21 +126,46 @@ def _attached(slots: Mapping[str, IndexSlot], kinds: Sequence[str]) -> Index | N
     return None
 
 
+def place_of(door: Door) -> Place | None:
+    """What the costs of its searches depend on; None while NumPy answers."""
+    if not door.compiled:
+        return None
+    matrix, flat, graph = door.field.matrix, door.flat, cast("HnswIndex | None", door.graph)
+    flat_bits = 0 if flat is None or isinstance(flat, GrowingFlat) else flat.traits.code_bits
+    graph_bits, m = (0, 0) if graph is None else (graph.traits.code_bits, graph.options.m)
+    return Place(matrix.dim, matrix.vectors.dtype.name, flat_bits, graph_bits, m, matrix.rows.bit_length())
+
+
+def costs_of(door: Door, book: CostBook) -> tuple[Costs, Measured | None]:
+    """(costs for the planner, what they come from when they were measured)"""
+    place, slot = place_of(door), (door.field.indexes or {}).get("hnsw")
+    walks = None if slot is None or door.graph is None else read_walks(slot.entry.parameters)
+    return book.costs(place, walks), None if place is None else book.find(place)
+
+
 def make_plan(
-    door: Door, segment: Segment, field: int, node: Node | None, allowed: RowSet | None, k: int, options: SearchOptions
+    door: Door,
+    segment: Segment,
+    field: int,
+    node: Node | None,
+    allowed: RowSet | None,
+    k: int,
+    options: SearchOptions,
+    book: CostBook,
 ) -> Tally:
     """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
-    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None
+    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None, book.version
     key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
     tally: Tally | None = segment.plans.get(key)
     if tally is None:
         if len(segment.plans) >= PLANS_MAX:
             segment.plans.clear()
-        tally = segment.plans[key] = Tally(_plan(door, allowed, k, options))
+        costs, measured = costs_of(door, book)
+        tally = segment.plans[key] = Tally(_plan(door, allowed, k, options, costs), book=book, measured=measured)
     return tally
 
 
-def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions) -> Plan:
+def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions, costs: Costs = NOT_MEASURED) -> Plan:
     rows, dim = door.field.matrix.rows, door.field.matrix.dim
     count = rows if allowed is None else allowed.count
     share = count / max(1, rows)
@@ -138,8 +177,9 @@ def _plan(door: Door, allowed: RowSet | None, k: int, options: SearchOptions) ->
     matching = Estimate(count, count)
     bounded = options.ef is None
     return choose(
-        matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0, nprobe=nprobe or 0, bounded=bounded
-    )
+        matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0, nprobe=nprobe or 0, bounded=bounded,
+        measured=costs,
+    )  # fmt: skip
 
 
 def search_segment(
@@ -163,16 +203,21 @@ def search_segment(
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
     search = _arm(door, plan, allowed, k, options, counters)
+    begin, escalated = perf_counter_ns(), 0
     rows, distances = _spread(search, queries, options.threads, executor)
+    spent = perf_counter_ns() - begin
     if plan.fallback is not None and door.compiled:
         short = [i for i, last in enumerate(rows[:, k - 1].tolist()) if last < 0]
-        tally.add(len(queries), len(short))
+        escalated = len(short)
+        tally.add(len(queries), escalated)
         if short:
             again = replace(plan, arm=plan.fallback)
             search = _arm(door, again, allowed, k, options, counters)
             rows[short], distances[short] = search(np.ascontiguousarray(queries[short]))
         if counters is not None:
             counters[ESCALATED] = len(short)
+    if len(queries) == 1 and not escalated and k <= OBSERVED_K and options.rescore is None and door.compiled:
+        tally.observe(spent)
     if field.rows_of is not None:
         rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
     return rows, distances

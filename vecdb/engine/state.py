@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vecdb.engine.costs import CostBook
 from vecdb.engine.kernels import Kernels
 from vecdb.engine.view import View
 from vecdb.errors import Closed, NotFound, Poisoned, ReadOnly
@@ -131,6 +132,7 @@ class Engine:
         self.syncer: Any = None  # with sync="interval"
         self.trouble: Exception | None = None  # why the last maintenance step failed
         self.filters: Any = None
+        self.costs = CostBook()
         self.last_write = seams.clock.monotonic()
         self.dirty_since: float | None = None
         self.damaged: set[IndexPlace] = set()  # set aside

@@ -90,7 +90,7 @@ def _costs(
         elif index.masked and not flat:
             _keep_least(costs, Arm.SCAN, rest + cost.lists_us(measured, index, index.lists, share, k))
         if index.gathers:
-            _keep_least(costs, Arm.GATHER, rest + cost.gather_us(measured, index, share))
+            _keep_least(costs, Arm.GATHER, rest + cost.gather_us(measured, index, share, k))
         if index.lists:
             _keep_least(costs, Arm.LISTS, rest + cost.lists_us(measured, index, max(1, nprobe), share, k))
         if index.graph and share >= least:
@@ -131,7 +131,9 @@ def _with_effort(measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int,
         return replace(plan, reason=reason, nprobe=probed, fallback=fallback)
     graph = next(index for index in traits if index.graph)
     budget = cost.walk_budget(measured, graph, plan.costs[fallback]) if bounded else None
-    return replace(plan, reason=f"{plan.reason}; ef {ef:,}", ef=ef, budget=budget, fallback=fallback)
+    lost = min(cost.gives_up_us(measured, graph, 0, ef), plan.costs[fallback]) if measured.filtered else None
+    reason = f"{plan.reason}; ef {ef:,}"
+    return replace(plan, reason=reason, ef=ef, budget=budget, fallback=fallback, gives_up_us=lost)
 
 
 def _reason(matching: Estimate, rows: int, arm: str) -> str:

@@ -28,6 +28,9 @@ GATHER_LINE_BYTES = 64
 # Where more than this share matches, a filter is kept as bits, and its rows are listed for each query.
 GATHER_LISTED_SHARE = 1 / 16
 GATHER_LISTED_NS = 1.0
+# Rows scored exactly: so many, and more for a large k.
+GATHER_LEAST_RESCORED = 30
+GATHER_RESCORED = 1.5
 
 # Scan of block codes, streamed from memory, ns a row of 384 dimensions: 10.1, 5.6, 3.4 and 2.1 at 8, 4, 2, 1 bits;
 # the fixed part is quantising the query and selecting. Few dimensions have no codes: 32 bits are the float32 rows.
@@ -77,11 +80,13 @@ class Costs:
     lines      by "exact", "gather", "scan" and "walk"; usual values for those that are missing
     filtered   (share of the rows that match, times the hops that ef tells), shares ascending: walks under a filter that
                is the same everywhere
+    far        times the same hops: a walk that gives up, because the filter leaves out what is near the query
     source     where the figures come from, in words
     """
 
     lines: Mapping[str, Line] = field(default_factory=dict)
     filtered: tuple[tuple[float, float], ...] = ()
+    far: float = 1.0
     source: str = USUAL
 
 
@@ -114,11 +119,13 @@ def exact_us(costs: Costs, matching: float, dim: int) -> float:
     return exact_line(costs, dim).us(matching)
 
 
-def gather_us(costs: Costs, traits: Traits, share: float) -> float:
-    """Score the codes of every matching row, and the best again."""
+def gather_us(costs: Costs, traits: Traits, share: float, k: int) -> float:
+    """Score the codes of every matching row, and the best again; the line holds for few."""
     matching = share * traits.rows
+    more = max(0.0, min(GATHER_RESCORED * k, matching) - GATHER_LEAST_RESCORED)
+    again = more * GRAPH_RESCORED_COLD * exact_line(costs, traits.dim).each_ns / 1e3
     listed = matching * GATHER_LISTED_NS / 1e3 if share > GATHER_LISTED_SHARE else 0.0
-    return gather_line(costs, traits).us(matching) + listed
+    return gather_line(costs, traits).us(matching) + listed + again
 
 
 def scan_us(costs: Costs, traits: Traits, share: float, k: int) -> float:
@@ -156,6 +163,12 @@ def graph_us(costs: Costs, traits: Traits, k: int, ef: int, share: float = 1.0) 
     hops = min(max(k, ef) + GRAPH_EXTRA_HOPS, traits.rows) * (filtered(costs, share) if share < 1.0 else 1.0)
     again = GRAPH_RESCORED * k * GRAPH_RESCORED_COLD * exact_line(costs, traits.dim).each_ns / 1e3
     return walk_line(costs, traits).us(hops) + again
+
+
+def gives_up_us(costs: Costs, traits: Traits, k: int, ef: int) -> float:
+    """A walk under a filter that gives up."""
+    hops = min(max(k, ef) + GRAPH_EXTRA_HOPS, traits.rows)
+    return walk_line(costs, traits).us(hops * costs.far)
 
 
 def filtered(costs: Costs, share: float) -> float:
