@@ -25,6 +25,7 @@ from vecdb.types import Arm
 
 log = logging.getLogger("vecdb")
 OBSERVED = 64  # queries of one arm after which its cost is corrected
+CORRECTION_MIN = 0.04  # below this plans, and what they have learned of their escalations, stay
 LINE_OF = {Arm.EXACT: "exact", Arm.GATHER: "gather", Arm.SCAN: "scan", Arm.GRAPH: "walk"}
 
 
@@ -75,8 +76,11 @@ class Measured:
         self.ratios[name] = []
         self.observed += len(ratios)
         before = self.scales.get(name, 1.0)
-        self.scales[name] = corrected(before, ratios)
-        return self.scales[name] != before
+        scale = corrected(before, ratios)
+        if abs(scale / before - 1) < CORRECTION_MIN:
+            return False
+        self.scales[name] = scale
+        return True
 
 
 class CostBook:
