@@ -127,7 +127,7 @@ def descriptors(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def dense_descriptors(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 (n, 128): histograms of gradients around points of a grid, where there is something to see, at SCALES.
 
-    As SIFT describes a keypoint that is not turned: 4 x 4 cells, 8 directions in each, clipped at a fifth of the length.
+    As SIFT describes a keypoint that is not turned: 4 x 4 cells, 8 directions in each, clipped at .2 of the length.
     """
     sizes = [cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for scale in SCALES]
     return np.vstack([at_one_scale(size) for size in sizes])
