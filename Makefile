@@ -6,14 +6,15 @@ BIN   := $(VENV)/bin
 DATA  ?=
 PEERS ?=
 ARGS  ?=
-KILLS ?= 200
+KILLS ?= 5000
+MINUTES ?= 30
 OFFSETS ?= 48
 STATES ?= 2000000
 PAGES ?= 200000
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
+.PHONY: help demo test check format lint types rules crash soak faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,9 +40,12 @@ types: $(VENV)/develop ## Check the types, strictly
 rules: $(VENV)/develop ## Check imports, sizes, exports, kernels and documents
 	$(BIN)/python -m pytest tests/rules
 
-crash: $(VENV)/develop ## Crash states (STATES=2000000, PAGES=200000), then kill writers (KILLS=200); hours, resumable
+crash: $(VENV)/develop ## Crash states (STATES=2000000, PAGES=200000), then kills (KILLS=5000); hours, resumable
 	$(BIN)/python -m tests.simdisk.run crash --states $(STATES) --pages $(PAGES)
-	VECDB_KILLS=$(KILLS) $(BIN)/python -m pytest -m crash --timeout 3600 $(TESTS)
+	$(BIN)/python -m tests.crash.run --kills $(KILLS)
+
+soak: $(VENV)/develop ## Everything at once for half an hour (MINUTES=30): what the process holds must stay as it is
+	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
 
 faults: $(VENV)/develop ## Fail every call of the disk in every way; the list of sites goes to tests/RESULTS.md
 	$(BIN)/python -m tests.simdisk.run faults

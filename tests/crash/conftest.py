@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.forking import Forker
+
 MEMORY = Path("/dev/shm")
 
 
@@ -23,3 +25,9 @@ def place(tmp_path: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    with Forker() as parent:
+        yield parent

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 import vecdb
-from tests.crash.ledger import State, after, check_prefix, make_batch
+from tests.crash.forking import Child, Forker
+from tests.crash.ledger import DIM, State, after, check_prefix, make_batch
 
 pytestmark = pytest.mark.crash
 ROOT = Path(__file__).parents[2]
@@ -46,32 +47,45 @@ POINTS = [
 DEADLINE = 20.0  # seconds for one process to reach what it shall
 
 
-def start(module: str, *arguments: str, kill: str = "") -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "VECDB_KILL": kill or "never 0", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"tests.crash.{module}", *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+def start_reader(path: Path) -> subprocess.Popen[bytes]:
+    """It has the database open when this returns."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "tests.crash.reader", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    reader = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"open\n"
+    return reader
+
+
+def end_reader(reader: subprocess.Popen[bytes], written: int) -> None:
+    """It saw some of the batches, and never anything but a state after some number of them."""
+    out, errors = reader.communicate(timeout=60)
+    assert reader.returncode == 0, errors.decode()
+    seen, looks = map(int, out.split())
+    assert 0 < seen <= written
+    assert looks > 1
 
 
 class Story:
     """The batches so far: `number` are there for sure, and `state` is what they make."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self.path, self.random = path, random.Random(seed)
+    def __init__(self, path: Path, seed: int, forker: Forker) -> None:
+        self.path, self.random, self.forker = path, random.Random(seed), forker
         self.number, self.state = 0, State()
+        with vecdb.open(path) as db:
+            db.create_collection("docs", dim=DIM)
 
     def kill_once(self, point: str | None) -> None:
         count = 1 if point == "log:rewritten" else self.random.randint(1, 3)  # that one happens once a process
         kill = f"{point} {count}" if point else ""
-        writer = start("writer", str(self.path), str(self.number), kill=kill)
+        writer = self.forker.start("writer", str(self.path), str(self.number), kill=kill)
         acknowledged = self._run(writer, point)
         self.compare(acknowledged)
 
-    def _run(self, writer: subprocess.Popen[bytes], point: str | None) -> int:
-        assert writer.stdout is not None
+    def _run(self, writer: Child, point: str | None) -> int:
         timer_end = time.monotonic() + DEADLINE
-        limit = self.random.randint(1, 60)  # batches after which a random kill comes
+        limit = self.random.randint(1, 30)  # batches after which a random kill comes
         acknowledged = self.number
         for line in writer.stdout:
             if line.startswith(b"ack"):
@@ -86,9 +100,8 @@ class Story:
         for line in writer.stdout:  # what it told before it died
             if line.startswith(b"ack"):
                 acknowledged = int(line.split()[1]) + 1
-        assert writer.stderr is not None
-        errors = writer.stderr.read().decode()
-        assert writer.wait() == -signal.SIGKILL, errors
+        assert writer.wait() == -signal.SIGKILL, writer.errors()
+        writer.close()
         return acknowledged
 
     def compare(self, acknowledged: int) -> None:
@@ -108,29 +121,19 @@ class Story:
 
 
 @pytest.fixture
-def story(place: Path) -> Story:
-    path = place / "db"
-    with vecdb.open(path) as db:
-        db.create_collection("docs", dim=8)
-    return Story(path, 20_240)
+def story(place: Path, forker: Forker) -> Story:
+    return Story(place / "db", 20_240, forker)
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)
 def test_killed_writers_lose_nothing(story: Story) -> None:
-    readers = [start("reader", str(story.path)) for _ in range(2)]
+    readers = [start_reader(story.path) for _ in range(2)]
     try:
-        for reader in readers:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == b"open\n"
         for number in range(KILLS):
             point = POINTS[(number // 2) % len(POINTS)] if number % 2 else None
             story.kill_once(point)
         for reader in readers:
-            out, errors = reader.communicate(timeout=60)
-            assert reader.returncode == 0, errors.decode()
-            seen, looks = map(int, out.split())
-            assert 0 < seen <= story.number
-            assert looks > 1
+            end_reader(reader, story.number)
     finally:
         for reader in readers:
             reader.kill()

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import vecdb
-from tests.crash.ledger import check_consistent, check_prefix, found_state, make_batch, states_of
-from tests.crash.test_kill import start
+from tests.crash.forking import Forker
+from tests.crash.ledger import DIM, check_consistent, check_prefix, found_state, make_batch, states_of
 from tests.faults import FaultyDisk, bad_sync, no_space
 from vecdb.engine import registry
 
@@ -37,16 +37,16 @@ DEADLINE = 30.0
 
 
 class Trial:
-    def __init__(self, root: Path, seed: int) -> None:
-        self.root, self.random, self.number = root, random.Random(seed), 0
+    def __init__(self, root: Path, seed: int, forker: Forker) -> None:
+        self.root, self.random, self.number, self.forker = root, random.Random(seed), 0, forker
         self.path = root / "db"
+        with vecdb.open(self.path) as db:
+            db.create_collection("docs", dim=DIM)
 
     def run(self, point: str | None) -> list[bytes]:
         """Lines of a process that killed itself at the point, or was killed after some lines."""
         kill = f"{point} {self.random.randint(1, 3)}" if point else ""
-        process = start("snapshotter", str(self.path), str(self.number), kill=kill)
-        assert process.stdout is not None
-        assert process.stderr is not None
+        process = self.forker.start("snapshotter", str(self.path), str(self.number), kill=kill)
         limit, deadline, lines = self.random.randint(5, 60), time.monotonic() + DEADLINE, []
         for line in process.stdout:
             lines.append(line)
@@ -56,8 +56,8 @@ class Trial:
             if time.monotonic() > deadline:
                 process.kill()
                 raise AssertionError(f"the point {point!r} was not reached in {DEADLINE} s")
-        errors = process.stderr.read().decode()
-        assert process.wait() == -signal.SIGKILL, errors
+        assert process.wait() == -signal.SIGKILL, process.errors()
+        process.close()
         return lines
 
     def check(self, lines: list[bytes]) -> None:
@@ -109,10 +109,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(place: Path) -> Trial:
-    with vecdb.open(place / "db") as db:
-        db.create_collection("docs", dim=8)
-    return Trial(place, 7)
+def trial(place: Path, forker: Forker) -> Trial:
+    return Trial(place, 7, forker)
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)

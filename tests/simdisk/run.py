@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
 
 from tests.rules.source import ROOT, SOURCES
 from tests.simdisk import matrix
@@ -63,14 +64,20 @@ def rounds(kind: str, seed: int) -> Iterator[Unit]:
         seed += 1
 
 
+def progress_file(tests: Path, suffix: str) -> Path:
+    """Where a long run keeps what is done, for the package and these tests as they are."""
+    sources = [*SOURCES, *sorted(tests.glob("*.py")), ROOT / "tests" / "faults.py"]
+    state = hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
+    file = ROOT / ".crash" / f"{state}.{suffix}"
+    file.parent.mkdir(exist_ok=True)
+    return file
+
+
 class Progress:
     """What is done, a line a unit, for the sources as they are."""
 
     def __init__(self) -> None:
-        sources = [*SOURCES, *sorted((ROOT / "tests" / "simdisk").glob("*.py")), ROOT / "tests" / "faults.py"]
-        state = hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
-        self.file = ROOT / ".crash" / f"{state}.jsonl"
-        self.file.parent.mkdir(exist_ok=True)
+        self.file = progress_file(ROOT / "tests" / "simdisk", "jsonl")
         self.done: dict[Unit, Done] = {}
         for line in self.file.read_text().splitlines() if self.file.exists() else []:
             unit, done = json.loads(line)
