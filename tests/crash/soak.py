@@ -1,8 +1,8 @@
 """Half an hour of everything at once:  python -m tests.crash.soak [--minutes 30]
 
 This process writes, reads, searches, seals, merges, takes snapshots, restores and verifies them, without a pause, on
-one database. Beside that it opens and compares another one whose writers it kills. All the while it counts what it holds
-of the system: descriptors, maps, threads, anonymous memory. After a warm-up these must stay as they are.
+one database. Beside that it opens and compares another one whose writers it kills. All the while it counts what it
+holds of the system: descriptors, maps, threads, anonymous memory. After a warm-up these must stay as they are.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.rules.source import ROOT
 
 FILE = ROOT / "tests" / "RESULTS.md"
-HEAD = "# Results\n\nWritten by `make crash`, `make soak`, `make faults` and `make malformed`: what the last run of each did.\n"
+TARGETS = "`make crash`, `make soak`, `make faults` and `make malformed`"
+HEAD = f"# Results\n\nWritten by {TARGETS}: what the last run of each did.\n"
 
 
 def write_section(title: str, lines: Sequence[str], file: Path = FILE) -> None:
