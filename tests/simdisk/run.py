@@ -20,9 +20,10 @@ from pathlib import Path
 from tests.rules.source import ROOT, SOURCES
 from tests.simdisk import matrix
 from tests.simdisk.disk import PERSONALITIES
+from tests.simdisk.inject import WAYS
 from tests.simdisk.pages import paged_workloads, sweep_pages
 from tests.simdisk.results import write_section
-from tests.simdisk.session import COMPILED, scene
+from tests.simdisk.session import COMPILED, no_turns, scene
 from tests.simdisk.sweep import Size, Sweep
 from tests.simdisk.workloads import WORKLOADS, small_codes
 
@@ -127,9 +128,11 @@ def faults() -> None:
     logging.disable(logging.CRITICAL)
     COMPILED.wait("float32")
     start = time.perf_counter()
-    with scene() as place, small_codes():
+    with scene() as place, small_codes(), no_turns():
         covered = matrix.run(place, full=True, tell_line=lambda line: print(line, flush=True))
     assert not covered.missing(), f"no story reaches these sites: {covered.missing()}"
+    short = {str(site): ways for site, ways in covered.ways.items() if ways != set(WAYS[site.method])}
+    assert not short, f"not failed in every way: {short}"
     seconds = time.perf_counter() - start
     told = ", ".join(f"{count} {name}" for name, count in sorted(covered.told.items()))
     lines = [

@@ -245,10 +245,9 @@ def snapshots(teller: Teller, suffix: str) -> None:
 
 
 def _leave_behind(place: Path) -> None:
-    """As an attempt does that is taken anew: a file of a segment that is gone meanwhile."""
-    for work in place.glob("*.tmp/segments"):
-        (work / "9-9").mkdir(exist_ok=True)
-        (work / "9-9" / "order.npy").touch()
+    """As an attempt does that is taken anew: a file of a segment that has been merged away meanwhile."""
+    for segment in place.glob("*.tmp/segments/*"):
+        (segment / "left.npy").touch()
 
 
 def verifying(teller: Teller) -> None:
