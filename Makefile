@@ -8,13 +8,14 @@ PEERS ?=
 ARGS  ?=
 KILLS ?= 5000
 MINUTES ?= 30
+COUNT ?= 200
 OFFSETS ?= 48
 STATES ?= 2000000
 PAGES ?= 200000
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash soak faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
+.PHONY: help demo test check format lint types rules crash soak mutation faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,9 @@ crash: $(VENV)/develop ## Crash states (STATES=2000000, PAGES=200000), then kill
 
 soak: $(VENV)/develop ## Everything at once for half an hour (MINUTES=30): what the process holds must stay as it is
 	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
+
+mutation: $(VENV)/develop ## Change the log, the catalog and recovery in COUNT=200 places, one at a time: tests must notice
+	$(BIN)/python -m tests.mutation --count $(COUNT)
 
 faults: $(VENV)/develop ## Fail every call of the disk in every way; the list of sites goes to tests/RESULTS.md
 	$(BIN)/python -m tests.simdisk.run faults
