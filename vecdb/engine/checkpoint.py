@@ -11,7 +11,6 @@ Deletions after the frozen lsn stay in memory and in the log: they are bits of t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -29,6 +28,7 @@ from vecdb.engine.schema import change_catalog, stored_collection
 from vecdb.engine.state import CollectionState, Engine, Frozen
 from vecdb.engine.view import Segment
 from vecdb.files.disk import remove_tree
+from vecdb.files.pacing import give_way
 from vecdb.kernels import bitset
 from vecdb.storage.catalog import Table, Writer
 from vecdb.storage.growing import REMOVED, Growing, GrowingField
@@ -199,7 +199,7 @@ def _put_ids(writer: Writer, collection: int, growing: Growing) -> None:
                 writer.delete(Table.IDS, stored)
             else:
                 writer.put(Table.IDS, stored, encode_sequence(stored, version.sequence))
-        time.sleep(0)
+        give_way()
 
 
 def _put_records(writer: Writer, collection: int, growing: Growing, keep: I32) -> None:
@@ -209,7 +209,7 @@ def _put_records(writer: Writer, collection: int, growing: Growing, keep: I32) -
             key = record_key(collection, growing.first_sequence + row)
             items.append((key, encode_record(key, growing.keys[row], growing.payloads[row])))
         writer.put_many(Table.RECORDS, items)
-        time.sleep(0)
+        give_way()
 
 
 def _put_deletions(writer: Writer, state: CollectionState, sequences: I64, lsn: int) -> None:
@@ -218,7 +218,7 @@ def _put_deletions(writer: Writer, state: CollectionState, sequences: I64, lsn: 
     for at, sequence in enumerate(sequences.tolist()):
         writer.delete(Table.RECORDS, record_key(collection, sequence))
         if at % PUT_SLICE == PUT_SLICE - 1:
-            time.sleep(0)
+            give_way()
     for segment in state.view.segments:
         if isinstance(segment.storage, Sealed):
             here = sequences[segment.storage.rows_of_sequences(sequences) >= 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vecdb.errors import FilterError, InvalidInput
+from vecdb.files.pacing import give_way
 from vecdb.files.seams import Seams, uuid7_batch
 from vecdb.filter.expression import Node, paths_of
 from vecdb.filter.parse import parse
@@ -21,7 +21,6 @@ from vecdb.storage.payload import prepare
 from vecdb.storage.schema import CollectionMeta, FieldMeta
 from vecdb.types import F32, AnyArray, Id, Vectors
 
-SLICE = 32  # records prepared before other threads get a turn
 BATCH_RECORDS_MAX = 1_000_000
 
 
@@ -101,8 +100,7 @@ def prepare_payloads(payloads: Sequence[Any]) -> tuple[list[bytes], list[dict[st
     """Packed and flattened payloads; None is an empty one."""
     packed, flats = [], []
     for i, payload in enumerate(payloads):
-        if i % SLICE == SLICE - 1:
-            time.sleep(0)  # searches in other threads need the interpreter
+        give_way()
         if payload is None:
             payload = {}
         if not isinstance(payload, Mapping):

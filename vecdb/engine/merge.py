@@ -148,8 +148,9 @@ def _commit(
     if entry is not None:
         put_segment(writer, collection, entry, files)
         kept = np.concatenate([source.storage.sequences[source.keep] for source in sources])
-        late = np.intersect1d(np.concatenate([*ended, np.zeros(0, np.int64)]), kept)
-        put_deletion_chunk(writer, collection, entry.number, engine.state.applied_lsn, late)
+        gone = np.unique(np.concatenate([*ended, np.zeros(0, np.int64)]))
+        places = np.minimum(np.searchsorted(kept, gone), len(kept) - 1)  # ascending, by invariant
+        put_deletion_chunk(writer, collection, entry.number, engine.state.applied_lsn, gone[kept[places] == gone])
     counted = replace(meta, next_segment=state.next_segment)
     writer.put(Table.COLLECTIONS, collection_key(collection), encode_collection(counted))
 

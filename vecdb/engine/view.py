@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecdb.engine.slots import IndexSlot
+from vecdb.files.pacing import give_way
 from vecdb.index.growing import GrowingFlat
 from vecdb.kernels import bitset
 from vecdb.storage.catalog import Reader, Table
@@ -27,6 +28,8 @@ from vecdb.storage.records import stored_payloads
 from vecdb.storage.schema import CollectionMeta, decode_sequence, id_key
 from vecdb.storage.sealed import Sealed
 from vecdb.types import F32, I32, I64, U64, Matrix
+
+SLICE = 64  # ids looked up between two offers of a turn to other threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ class View:
         found: list[int] = []
         missing: list[int] = []
         for i, key in enumerate(keys):
+            if i % SLICE == 0:
+                give_way()
             sequence = self._overlaid(key)
             if sequence is None:
                 missing.append(i)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vecdb.files.pacing import give_way
 from vecdb.kernels import bitset
 from vecdb.storage.batch import Part
 from vecdb.storage.columns import GrowingColumns
@@ -20,6 +21,7 @@ from vecdb.storage.schema import CollectionMeta, FieldMeta
 from vecdb.types import F32, I32, I64, U64, Matrix, Metric, Vectors
 
 ROWS_MAX = 131_072
+SLICE = 64  # ids taken between two offers of a turn to other threads
 VECTOR_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -62,7 +64,7 @@ class GrowingField:
 
     def rows_until(self, record_rows: int) -> int:
         """Field rows of the first `record_rows` records."""
-        return int(np.searchsorted(self.rows_of[: self.count], record_rows))
+        return int(np.searchsorted(self.rows_of[: self.count], np.int32(record_rows)))  # of its type: no copy
 
     def matrix(self, field_rows: int) -> Matrix:
         vectors = self.vectors[:field_rows]
@@ -129,6 +131,8 @@ class Growing:
         overlay = self.overlay
         for sequence, key in enumerate(part.keys, part.first_sequence):
             overlay[key] = Version(lsn, sequence, overlay.get(key))
+            if sequence % SLICE == 0:
+                give_way()
         for key in part.removed:
             overlay[key] = Version(lsn, REMOVED, overlay.get(key))
         if len(part.superseded):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from vecdb.files.pacing import give_way
 from vecdb.options import Columns
 from vecdb.storage.column_reader import Piece, Scan, Text
 from vecdb.storage.column_summary import ColumnSummaries
@@ -63,7 +63,7 @@ class GrowingColumns:
             arrays = column.sealed(rows, renumbered)
             if arrays:
                 sealed[path] = arrays
-            time.sleep(0)
+            give_way()
         return sealed
 
     def _covers(self, path: str) -> bool:
@@ -83,13 +83,13 @@ class GrowingColumns:
                 elif self._covers(path):
                     gathered[path] = ([row], [value])
             if row % _SLICE == 0:
-                time.sleep(0)
+                give_way()
         for path, (rows, values) in gathered.items():
             column = self._columns.get(path)
             if column is None:
                 column = self._columns[path] = GrowingColumn()
             column.append(np.array(rows, np.int32), values)
-            time.sleep(0)
+            give_way()
 
 
 class GrowingReader(ColumnSummaries):

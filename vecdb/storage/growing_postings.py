@@ -50,13 +50,16 @@ class Words:
         self._sorted: tuple[list[Any], list[int]] = ([], [])
         self._searches: dict[Search, AnyArray] = {}
 
-    def encode(self, values: Iterable[Any]) -> AnyArray:
+    def encode(self, values: Sequence[Any]) -> AnyArray:
         codes = self.codes
-        for value in values:
-            if value not in codes:
-                self.values.append(value)  # before its code is known, so that a reader can look it up
-                codes[value] = len(self.values) - 1
-        return np.array([codes[value] for value in values], np.int32)
+        found = list(map(codes.get, values))
+        if None in found:
+            for value in values:
+                if value not in codes:
+                    self.values.append(value)  # before its code is known, so that a reader can look it up
+                    codes[value] = len(self.values) - 1
+            found = list(map(codes.get, values))
+        return np.array(found, np.int32)
 
     def within(self, probe: Within) -> AnyArray:
         """For every code, whether its value lies between the bounds."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecdb.files.pacing import give_way
 from vecdb.storage.keys import INT, INT_OFFSET, decode_key
 from vecdb.types import I32, I64, U8, AnyArray
 
@@ -31,7 +31,7 @@ class IdColumn:
             integers = integers and all(key[:1] == INT for key in chosen)
             parts.append(b"".join(chosen))
             lengths.append(np.fromiter(map(len, chosen), np.int64, len(chosen)))
-            time.sleep(0)
+            give_way()
         data = np.frombuffer(b"".join(parts), np.uint8)
         if integers:
             big = data.reshape(-1, INT_KEY_SIZE)[:, 1:].copy().view(">u8").reshape(-1)

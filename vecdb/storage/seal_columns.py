@@ -14,13 +14,13 @@ NaN is present and posted nowhere. Everything is vectorised, so that searches go
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecdb.files.pacing import give_way
 from vecdb.storage import string_table
 from vecdb.storage.column_values import DTYPES, TEXT
 from vecdb.storage.sealed_columns import SealedColumns
@@ -61,7 +61,7 @@ def from_words(stored: str, words: Sequence[Any], codes: AnyArray, rows: I32) ->
     for first in range(0, len(used), _SLICE):
         part = [words[code] for code in used[first : first + _SLICE].tolist()]
         encoded.extend(part if stored == "bytes" else [word.encode() for word in part])
-        time.sleep(0)
+        give_way()
     data, offsets = string_table.join(encoded)
     return text(stored, data, offsets, compact, rows)
 
@@ -105,10 +105,10 @@ def merge_sealed(parts: Sequence[tuple[SealedColumns, I32]], rows: int) -> dict[
             arrays = presence(rows, present, nulls)
             for stored in DTYPES:
                 arrays |= _merge_numeric(path, stored, found)
-                time.sleep(0)
+                give_way()
             for stored in TEXT:
                 arrays |= _merge_text(path, stored, found)
-                time.sleep(0)
+                give_way()
             merged[path] = arrays or {"present_rows": present}
     return merged
 

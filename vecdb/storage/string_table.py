@@ -7,12 +7,12 @@ for UTF-8 that is the order of code points, which is Python's order of str.
 from __future__ import annotations
 
 import bisect
-import time
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecdb.files.pacing import give_way
 from vecdb.storage.text_search import search_table
 from vecdb.types import I64, U8, Search
 
@@ -119,7 +119,7 @@ def join(strings: Sequence[bytes]) -> tuple[U8, I64]:
         part = strings[first : first + _SLICE]
         lengths[first + 1 : first + len(part) + 1] = [len(text) for text in part]
         pieces.append(b"".join(part))
-        time.sleep(0)
+        give_way()
     offsets = np.cumsum(lengths)
     return _concatenate(pieces, int(offsets[-1])), offsets
 
@@ -134,7 +134,7 @@ def take(data: U8, offsets: I64, order: NDArray[np.integer]) -> tuple[U8, I64]:
     for first in range(0, len(order), _SLICE):
         bounds = zip(starts[first : first + _SLICE].tolist(), ends[first : first + _SLICE].tolist(), strict=True)
         pieces.append(b"".join([source[start:end] for start, end in bounds]))
-        time.sleep(0)
+        give_way()
     return _concatenate(pieces, int(result[-1])), result
 
 
@@ -183,15 +183,16 @@ def _first_words(data: U8, offsets: I64, skipped: int) -> NDArray[np.uint64]:
 
 
 def _windows(data: U8) -> NDArray[np.uint64]:
-    """The eight bytes from each position on, zeros beyond the end: a view of overlapping words."""
+    """The eight bytes from each position on, zeros beyond the end: a view of overlapping little-endian words."""
     padded = np.zeros(len(data) + _BLOCK, np.uint8)
     padded[: len(data)] = data
-    return np.ndarray((len(data) + 1,), ">u8", padded, strides=(1,))
+    return np.ndarray((len(data) + 1,), "<u8", padded, strides=(1,))
 
 
 def _words(windows: NDArray[np.uint64], starts: I64, left: I64) -> NDArray[np.uint64]:
     """The next eight bytes of each string as a big-endian number, zeros beyond its end."""
-    words = windows[np.minimum(starts, len(windows) - 1)].astype(np.uint64)
+    # Gathered as they are and swapped afterwards: NumPy keeps the interpreter lock while it gathers swapped words.
+    words = windows[np.minimum(starts, len(windows) - 1)].byteswap().astype(np.uint64)
     used = np.minimum(left, _BLOCK).astype(np.uint64)
     masks = ~np.append(np.uint64(0xFFFFFFFFFFFFFFFF) >> (np.arange(8, dtype=np.uint64) * np.uint64(8)), np.uint64(0))
     return np.asarray(words & masks[used])
