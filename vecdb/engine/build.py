@@ -69,7 +69,7 @@ def build_apart(
 
     `progress` is called on that thread.
     """
-    engine.kernels.wait(matrix.vectors.dtype.name)
+    engine.kernels.wait_for_all(matrix.vectors.dtype.name)
     cancelled = threading.Event()
 
     def checked(done: int, total: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecdb.index.warm import warm_up
+from vecdb.index.warm import SEARCHES, warm_up
 from vecdb.threads import check_ending, start
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ class Kernels:
         self.threads = threads or os.cpu_count() or 1
         self.lock = threading.Lock()
         self.loading: dict[str, threading.Thread] = {}
+        self.searching: dict[str, threading.Event] = {}  # set when those that search are loaded, or cannot be
         self.failures: dict[str, BaseException] = {}
         self.queries = 0
-        self.warm: set[np.dtype[Any]] = set()
+        self.warm: set[np.dtype[Any]] = set()  # whose searches need no more loading
 
     def ready(self, dtype: str) -> bool:
         return np.dtype(dtype) in self.warm
@@ -38,19 +39,39 @@ class Kernels:
         """Begins to load them; returns at once."""
         with self.lock:
             if dtype not in self.loading:
+                self.searching[dtype] = threading.Event()
                 self.loading[dtype] = start("vecdb-kernels", lambda: self._load(dtype))
 
     def _load(self, dtype: str) -> None:
+        def progress(done: int, _: int) -> None:
+            check_ending()
+            if done >= SEARCHES:
+                self._serve(dtype)
+
         try:
-            warm_up(check_ending, dtype=dtype)
-            self.warm.add(np.dtype(dtype))
+            warm_up(progress, dtype=dtype)
+            self._serve(dtype)
         except BaseException as error:
             self.failures[dtype] = error
             check_ending()  # the compiler may have wrapped what stopped it
             log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
+        finally:
+            self.searching[dtype].set()
+
+    def _serve(self, dtype: str) -> None:
+        self.warm.add(np.dtype(dtype))
+        self.searching[dtype].set()
 
     def wait(self, dtype: str) -> None:
-        """Returns when kernels are loaded. Raises what stopped them."""
+        """Returns when the kernels that search are loaded. Raises what stopped them."""
+        self.start(dtype)
+        self.searching[dtype].wait()
+        check_ending()
+        if not self.ready(dtype):
+            raise self.failures[dtype]
+
+    def wait_for_all(self, dtype: str) -> None:
+        """Returns when those that build indexes are loaded too. Raises what stopped them."""
         self.start(dtype)
         self.loading[dtype].join()
         check_ending()

@@ -14,11 +14,14 @@ from vecdb.kernels import bitset
 from vecdb.options import HNSW, IVF, IVFPQ, Flat, parse_dtype
 from vecdb.types import F32, I32, U64, Matrix, Metric, Progress, Vectors
 
+SEARCHES = 3  # the first steps: after them nothing that searches segments with the default indexes is missing
 ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large collections
 
 
 def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: bool = False) -> Path | None:
     """Make every kernel ready for vectors of one dtype; what reads vectors is compiled for each of the two apart.
+
+    Those that search come first, so that a process that only searches need not wait for the others.
 
     progress  gets (steps done, steps), now and then within a step too; it may raise to stop
     dtype     of the stored vectors, "float32" or "float16"
@@ -29,7 +32,7 @@ def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: 
     matrix = _tiny_matrix(parse_dtype(dtype))
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
-    runs = (_flat, _growing, _graph, _carried_graph, *((_lists,) if lists else ()))
+    runs = (_walks, _flat, _growing, _graph, _carried_graph, *((_lists,) if lists else ()))
     for step, run in enumerate(runs):
         with nullcontext() if progress is None else _told(progress, step, len(runs)):
             run(matrix, allow, rows)
@@ -65,6 +68,22 @@ def _search(index: Index, matrix: Matrix, allow: U64, rows: I32) -> None:
     index.search(queries, 2, rows=rows)
 
 
+def _walks(matrix: Matrix, allow: U64, rows: I32) -> None:
+    """A graph without links is walked by the same kernels as any other, and needs none to be built."""
+    from vecdb.index.code_quality import Codes
+    from vecdb.index.gather import rows_in
+    from vecdb.index.graph_builder import empty_graph
+    from vecdb.index.hnsw import HnswIndex
+
+    levels, twins = np.zeros(matrix.rows, np.uint8), np.full(matrix.rows, -1, np.int32)
+    centre = np.zeros(matrix.dim, np.float32)
+    options = HNSW(ef=16)
+    graph = empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, Codes(2, True))
+    index = HnswIndex(matrix, options, graph, 0, {})
+    _search(index, matrix, allow, rows)
+    index.gather(_queries(matrix), 2, rows_in(allow, matrix.rows))
+
+
 def _flat(matrix: Matrix, allow: U64, rows: I32) -> None:
     _search(load_kind("flat").build(matrix, Flat()), matrix, allow, rows)
 
@@ -76,12 +95,7 @@ def _growing(matrix: Matrix, allow: U64, rows: I32) -> None:
 
 
 def _graph(matrix: Matrix, allow: U64, rows: I32) -> None:
-    from vecdb.index.gather import rows_in
-    from vecdb.index.hnsw import HnswIndex
-
-    index = HnswIndex.build(matrix, HNSW(ef_construction=16))
-    _search(index, matrix, allow, rows)
-    index.gather(_queries(matrix), 2, rows_in(allow, matrix.rows))
+    _search(load_kind("hnsw").build(matrix, HNSW(ef_construction=16)), matrix, allow, rows)
     few = Matrix(matrix.vectors[:40], None, Metric.DOT)  # under dot links are chosen in a space of its own
     load_kind("hnsw").build(few, HNSW(m=4, ef_construction=8))
 
