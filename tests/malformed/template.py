@@ -21,7 +21,7 @@ DIM = 64
 TAIL = 4  # batches in the log only
 TAIL_ROWS = 5
 DELETED = 7
-INDEX = vecdb.HNSW(m=4, ef_construction=40, ef=16)
+INDEX = vecdb.HNSW(m=4, ef_construction=40, ef=400)  # few links make small files, and a wide walk finds all the same
 DAY = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
 
