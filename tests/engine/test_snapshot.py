@@ -18,7 +18,9 @@ from tests.engine.stepping import DIM, Stepped, check, stepped
 from tests.faults import PassingDisk
 from vecdb.engine import registry
 from vecdb.errors import StorageFailed
-from vecdb.files.disk import Disk
+from vecdb.files.disk import Disk, LocalDisk
+from vecdb.files.lock import WriterLock
+from vecdb.files.workplace import abandoned
 
 FORMS = ("directory", "file", "store")
 MIXED = {**dict.fromkeys(range(2, 40), 0), **dict.fromkeys(range(40, 60), 1), **dict.fromkeys(range(60, 80), 0)}
@@ -310,6 +312,32 @@ def test_a_foreign_workplace_is_not_touched(mixed: Stepped, tmp_path: Path) -> N
     with pytest.raises(vecdb.InvalidInput, match="something else"):
         mixed.db.snapshot(tmp_path / "snap")
     assert (tmp_path / "snap.tmp" / "thesis.tex").read_text() == "mine"
+
+
+def test_a_database_under_the_name_of_a_workplace_is_not_touched(mixed: Stepped, tmp_path: Path) -> None:
+    with vecdb.open(tmp_path / "snap.tmp") as db:
+        db.create_collection("mine", dim=2).upsert([1], [[1.0, 2.0]])
+    mixed.db.snapshot(tmp_path / "other.tmp")
+    for name in ("snap", "other"):
+        with pytest.raises(vecdb.InvalidInput, match="something else"):
+            mixed.db.snapshot(tmp_path / name)
+    with vecdb.open(tmp_path / "snap.tmp", mode="r") as db:
+        assert db.get_collection("mine").count() == 1
+    vecdb.verify_snapshot(tmp_path / "other.tmp")
+
+
+def test_what_a_killed_process_left_is_cleared(mixed: Stepped, tmp_path: Path) -> None:
+    """As far as a restore can come: the database is whole, and has not got its name."""
+    mixed.db.snapshot(tmp_path / "snap")
+    vecdb.restore(tmp_path / "snap", tmp_path / "new")
+    (tmp_path / "new").rename(tmp_path / "new.tmp")
+    WriterLock(tmp_path / "new.tmp" / "LOCK", "new").release()
+    assert abandoned(LocalDisk(), tmp_path / "new.tmp")
+    vecdb.restore(tmp_path / "snap", tmp_path / "new")
+    assert not (tmp_path / "new.tmp").exists()
+    with vecdb.open(tmp_path / "new") as db:
+        assert db.list_collections() == mixed.db.list_collections()
+    assert not abandoned(LocalDisk(), tmp_path / "new")
 
 
 def test_a_full_disk_is_told_before_anything_is_written(

@@ -20,7 +20,7 @@ from vecdb.errors import StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk
 from vecdb.files.seams import Seams
-from vecdb.files.workplace import Workplace
+from vecdb.files.workplace import Workplace, is_left
 from vecdb.storage import snapshot_forms
 from vecdb.storage.catalog import DATA, LmdbCatalog, Reader, Writer
 from vecdb.storage.catalog_check import Look
@@ -156,8 +156,9 @@ def twin_catalogs() -> Iterator[None]:
         patch.setattr(snapshot, "LmdbCatalog", SimulatedCatalog)
         patch.setattr(snapshot, "reader_beside", lambda reader: reader.catalog.read())
         patch.setattr(snapshot, "copy_catalog", copy_simulated)
-        patch.setattr(snapshot_forms, "ThreadPoolExecutor", Deferring)
+        patch.setattr(snapshot_forms, "Pool", Deferring)
         patch.setattr(Workplace, "_lock", lock_simulated)
+        patch.setattr(Workplace, "_is_left", is_left_simulated)
         yield
 
 
@@ -174,7 +175,7 @@ class Deferred:
 class Deferring:
     """An executor that does nothing before it is asked for a result: as late as threads may be, and always the same."""
 
-    def __init__(self, workers: int, thread_name_prefix: str) -> None:
+    def __init__(self, workers: int, name: str) -> None:
         self.submitted: list[Deferred] = []
 
     def submit(self, act: Callable[..., Any], *arguments: Any) -> Deferred:
@@ -190,6 +191,11 @@ class Held:
     """The lock of a workplace: one simulated process at a time has nobody to wait for."""
 
     def release(self) -> None: ...
+
+
+def is_left_simulated(workplace: Workplace) -> bool:
+    """The text of a lock is not on the simulated disk; here nobody else makes anything under that name."""
+    return is_left(workplace.disk, workplace.path, workplace.target.name)
 
 
 def lock_simulated(workplace: Workplace) -> Held:

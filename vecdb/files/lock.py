@@ -37,11 +37,29 @@ class QuietLock:
             self.descriptor = -1
 
 
-class WriterLock:
-    """Held from construction to `release`. The file is never removed; a dead process holds nothing."""
+def making(path: Path) -> str:
+    """What is made in the directory of a lock file, as its last holder wrote; "" for a database, and where unclear."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        made = json.loads(os.read(descriptor, 4096)).get("making")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    finally:
+        os.close(descriptor)
+    return made if isinstance(made, str) else ""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+
+class WriterLock:
+    """Held from construction to `release`. The file is never removed; a dead process holds nothing.
+
+    making   the name of what is made in this directory, for whoever finds it unfinished; "" for a database
+    """
+
+    def __init__(self, path: Path, making: str = "") -> None:
+        self.path, self.making = path, making
         with failing("lock", path):
             flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             self.descriptor = os.open(path, flags, FILE_MODE)
@@ -63,9 +81,12 @@ class WriterLock:
         if not os.path.samestat(os.fstat(self.descriptor), os.stat(self.path, follow_symlinks=False)):
             raise Locked(f"{self.path} was replaced while it was being locked; open the database again")
         os.fchmod(self.descriptor, FILE_MODE)
-        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        text = json.dumps({**holder, "making": self.making} if self.making else holder).encode()
         os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, holder, 0)
+        os.pwrite(self.descriptor, text, 0)
+        if self.making:
+            os.fsync(self.descriptor)
 
     def _message(self) -> str:
         text = os.pread(self.descriptor, 4096, 0)

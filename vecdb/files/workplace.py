@@ -1,7 +1,8 @@
 """Making a directory or a file so that it is there whole, or not at all: beside it, then renamed into place.
 
 The work lies in `<target>.tmp`, a directory under a lock, so that what a killed process left can be told from what
-another process is working on, and is removed by the next attempt.
+another process is working on, and is removed by the next attempt. The lock names the target: a database that somebody
+keeps under such a name is never taken for a leftover.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import TracebackType
 from vecdb.errors import AlreadyExists, InvalidInput, Locked, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk, Kind, give_name, is_directory, remove_tree
-from vecdb.files.lock import WriterLock
+from vecdb.files.lock import WriterLock, making
 
 DATA = "DATA"  # the file, where the target is one
 _OURS = {
@@ -54,17 +55,18 @@ class Workplace:
 
     def _lock(self) -> WriterLock:
         try:
-            return WriterLock(self.path / names.LOCK)
+            return WriterLock(self.path / names.LOCK, self.target.name)
         except Locked as error:
             raise Locked(f"{self.target} is being made by another process; wait for it, or choose another") from error
 
     def _check_ours(self, kind: Kind) -> None:
-        known = self.disk.list(self.path) if kind == "directory" else [""]
-        foreign = [name for name in known if not _is_ours(name)]
-        if foreign:
+        if kind != "directory" or not self._is_left():
             raise InvalidInput(
                 f"{self.path} is needed to make {self.target.name}, and holds something else; move it away"
             )
+
+    def _is_left(self) -> bool:
+        return is_left(self.disk, self.path, making(self.path / names.LOCK))
 
     def _clear(self) -> None:
         for name in self.disk.list(self.path):
@@ -105,14 +107,21 @@ def _is_ours(name: str) -> bool:
     return name in _OURS or names.catalog_generation(name.removesuffix(names.TEMPORARY)) is not None
 
 
+def is_left(disk: Disk, path: Path, made: str) -> bool:
+    """Whether the directory `path` is a workplace; `made` is what its lock says is made there."""
+    known = disk.list(path)
+    return all(map(_is_ours, known)) and (names.SUPERBLOCK not in known or made + names.TEMPORARY == path.name)
+
+
 def abandoned(disk: Disk, path: Path) -> bool:
     """Whether `path` is a workplace that no process holds."""
     if path.suffix != names.TEMPORARY or disk.kind(path) != "directory":
         return False
-    if not all(map(_is_ours, disk.list(path))):
+    made = making(path / names.LOCK)
+    if not is_left(disk, path, made):
         return False
     try:
-        WriterLock(path / names.LOCK).release()
+        WriterLock(path / names.LOCK, made).release()
     except Locked:
         return False
     return True
