@@ -1,8 +1,8 @@
 """Inverted lists beside FAISS: recall against speed, exact search, training, bytes, drift, growth, little memory.
 
     python -m benchmarks.ivf PATH [--wide DIR] [--photos FILE] [--dims 384,768] [--k 10] [--nlist N] [--rows N]
-        [--rounds 5] [--parts curves,flat,build,memory,drift,growth,cold] [--large FILE] [--cache DIR] [--plot FILE]
-        [--dry]
+        [--rounds 5] [--only NAMES] [--parts curves,flat,build,memory,drift,growth,cold] [--large FILE] [--cache DIR]
+        [--plot FILE] [--dry]
 
 PATH has debian-minilm-384.npy and debian-packages.parquet; the files of --wide and --photos are those of
 benchmarks.hnsw. All engines have the same number of lists. Searches have one thread, in the environment
@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     add("--photos", type=folder, help="a file of descriptors, uint8 (1010000, 128)")
     add("--large", type=folder, help="a file of descriptors, uint8 (10010000, 128): lists alone, vectors on the disk")
     add("--dims", type=several(int, (384, 768, 1536)), default=[384, 768], help='of embeddings; "" is none')
+    add("--only", type=several(str), default=[], help="engines that have one of these in their names, beside our first")
     add("--k", type=several(int), default=[10])
     add("--nlist", type=int, default=0, help="lists of all engines (default: one for 256 rows)")
     add("--rows", type=int, help="measure on a part of the data")
@@ -92,7 +93,8 @@ def measure_curves(data: Any, nlist: int, nearest: Any, given: argparse.Namespac
     from benchmarks.graphs.costs import BUILD_THREADS
     from benchmarks.lists import TARGETS, engines_of, prepare
 
-    engines = engines_of(data.metric, data.dim, nlist)
+    ours, *others = engines_of(data.metric, data.dim, nlist)
+    engines = [ours, *(e for e in others if not given.only or any(part in e.name for part in given.only))]
     digest = data.digest() if given.cache else ""
     prepare(engines, data.vectors, digest, given.cache, BUILD_THREADS, lambda text: say(f"{data.name} {text}"))
     figures: dict[str, Any] = {"families": {engine.name: engine.family for engine in engines}, "curves": {}}

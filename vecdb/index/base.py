@@ -119,8 +119,8 @@ def load_kind(name: str) -> type[Index]:
 
 def frozen(array: AnyArray) -> AnyArray:
     """A read-only base-class view: kernels compile one signature because all their inputs are read-only."""
-    view = np.asarray(array).view()
-    view.flags.writeable = False
+    view = array.view(np.ndarray)
+    view.setflags(write=False)
     return view
 
 

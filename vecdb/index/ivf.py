@@ -87,7 +87,7 @@ class IvfIndex:
         )
         self._efforts: dict[tuple[int, float | None, bool], int] = {}  # readings of what was measured
         self._settings: dict[tuple[int, int], Setting] = {}
-        self._cold = Cold(matrix.pages)
+        self._cold, self._reach = Cold(matrix.pages), fit.reach
 
     @property
     def traits(self) -> Traits:
@@ -194,13 +194,15 @@ class IvfIndex:
         self, queries: F32, k: int, setting: Setting, wanted: int, allow: AnyArray, counters: I64 | None
     ) -> tuple[I32, F32]:
         pool = max(k, min(setting.pool, self.matrix.rows))
-        slack = np.float32(setting.slack * self.fit.reach)
+        slack = np.float32(setting.slack * self._reach)
+        counted = np.zeros(4, np.int64) if counters is None else counters
+        asked = frozen(queries)
 
         def scan(kept: int, decided: bool) -> tuple[I32, F32]:
             found, distances = result_arrays(queries, kept)
             search_lists(
-                *self._fixed, allow, frozen(queries), kept, setting.nprobe, wanted, pool, slack, decided,
-                found, distances, np.zeros(4, np.int64) if counters is None else counters,
+                *self._fixed, allow, asked, kept, setting.nprobe, wanted, pool, slack, decided, found, distances,
+                counted,
             )  # fmt: skip
             return found, distances
 
