@@ -11,6 +11,7 @@ killed like any process. Requests come over a socket, with the descriptors; proc
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -34,11 +35,14 @@ class Child:
     def __init__(self, pid: int, answers: socket.socket, stdout: BinaryIO, stderr: BinaryIO) -> None:
         self.pid, self.answers, self.stdout, self.stderr = pid, answers, stdout, stderr
         self.returncode: int | None = None
+        self.signalled = False
 
     def send_signal(self, number: int) -> None:
-        """The parent waits for the exit code before it reaps, so that the id is that of this child."""
-        if self.returncode is None:
-            os.kill(self.pid, number)
+        """Once: the parent reaps a child at once, and lines that it wrote before may still be read then."""
+        if not self.signalled:
+            self.signalled = True
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself, which its exit code will tell
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -114,14 +114,13 @@ def is_left(disk: Disk, path: Path, made: str) -> bool:
 
 
 def abandoned(disk: Disk, path: Path) -> bool:
-    """Whether `path` is a workplace that no process holds."""
+    """Whether `path`, whose name nobody else would give, is a workplace that no process holds."""
     if path.suffix != names.TEMPORARY or disk.kind(path) != "directory":
         return False
-    made = making(path / names.LOCK)
-    if not is_left(disk, path, made):
+    if not all(map(_is_ours, disk.list(path))):
         return False
     try:
-        WriterLock(path / names.LOCK, made).release()
+        WriterLock(path / names.LOCK, making(path / names.LOCK)).release()
     except Locked:
         return False
     return True
