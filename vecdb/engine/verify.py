@@ -52,8 +52,16 @@ class Target:
         self.own: LmdbCatalog | None = None
 
     def read(self) -> Reader:
-        """A snapshot of the newest catalog."""
-        newest = find_newest_catalog(self.seams.disk, self.path)
+        """A snapshot of the newest catalog. A writer may retire the one that is about to be opened."""
+        while True:
+            newest = find_newest_catalog(self.seams.disk, self.path)
+            try:
+                return self._read(newest)
+            except (Corrupted, StorageFailed):
+                if newest == find_newest_catalog(self.seams.disk, self.path):
+                    raise
+
+    def _read(self, newest: int) -> Reader:
         if self.engine is not None:
             if not self.engine.writable and self.engine.catalog.generation != newest:
                 follow(self.engine)  # LMDB opens a directory once per process, so the handle moves on with us
