@@ -40,7 +40,7 @@ class Inside(Stream):
 
 
 def test_recall_stays_beside_a_fresh_build(tmp_path: Path, drift: Drift) -> None:
-    with vecdb.open(tmp_path / "db", maintenance="manual", sync="none") as db:
+    with vecdb.open(tmp_path / "db", maintenance="manual", sync="none", threads=1) as db:
         stream = Inside(db, drift, HNSW(m=8, ef_construction=60), ef=24)
         rows = list(run(stream, LIVE, turnovers=3))
     assert [row["live"] for row in rows] == [LIVE] * 3

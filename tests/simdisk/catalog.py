@@ -18,7 +18,7 @@ import pytest
 from vecdb.engine import create, recover, snapshot
 from vecdb.errors import StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk
+from vecdb.files.disk import read_file
 from vecdb.files.seams import Seams
 from vecdb.files.workplace import Workplace, is_left
 from vecdb.storage import snapshot_forms
@@ -68,7 +68,7 @@ class SimulatedCatalog(LmdbCatalog):
         size = self.seams.disk.size(path / DATA)
         copied = None
         if size is not None and self._disk.tables(path / DATA) is None:
-            copied = decode_tables(_read(self.seams.disk, path / DATA, size))
+            copied = decode_tables(read_file(self.seams.disk, path / DATA))
         if size is None or (copied is None and self._disk.tables(path / DATA) is None):
             raise StorageFailed(f"cannot open the catalog {path}: it is not a catalog")
         return Opened(path, copied)
@@ -106,14 +106,6 @@ class SimulatedCatalog(LmdbCatalog):
 
 class SimulatedReader(MemoryReader):
     catalog: SimulatedCatalog
-
-
-def _read(disk: Disk, path: Path, size: int) -> bytes:
-    file = disk.open(path)
-    try:
-        return file.read_at(size, 0)
-    finally:
-        file.close()
 
 
 def encode_tables(tables: Tables) -> bytes:

@@ -17,7 +17,7 @@ from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.upgrade import raise_format
 from vecdb.errors import Corrupted, NotFound, ReadOnly, StorageFailed, UnsupportedFormat
 from vecdb.files import names
-from vecdb.files.disk import Disk, remove_tree
+from vecdb.files.disk import Disk, read_file, remove_tree
 from vecdb.files.lock import WriterLock
 from vecdb.files.seams import Seams
 from vecdb.options import DatabaseOptions
@@ -157,11 +157,8 @@ def adopt(engine: Engine, fresh: Engine) -> None:
 
 
 def read_superblock(seams: Seams, path: Path, *, writable: bool) -> Superblock:
-    file = seams.disk.open(path / names.SUPERBLOCK)
-    try:
-        superblock = Superblock.decode(file.read_at(SUPERBLOCK.size + 1, 0), str(path / names.SUPERBLOCK))
-    finally:
-        file.close()
+    found = read_file(seams.disk, path / names.SUPERBLOCK, SUPERBLOCK.size + 1)
+    superblock = Superblock.decode(found, str(path / names.SUPERBLOCK))
     if writable and superblock.read_only:
         unknown = f"{superblock.version} with unknown features {superblock.read_only:#x}"
         raise UnsupportedFormat(unknown, FORMAT_OLDEST, FORMAT_VERSION)

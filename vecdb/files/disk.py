@@ -210,6 +210,15 @@ class LocalDisk:
         """A named point of a protocol was reached. Tests kill the process here or check the order of events."""
 
 
+def read_file(disk: Disk, path: Path, size: int | None = None) -> bytes:
+    """The first `size` bytes of a file, fewer if it is shorter; all of it without a size."""
+    file = disk.open(path)
+    try:
+        return file.read_at((disk.size(path) or 0) if size is None else size, 0)
+    finally:
+        file.close()
+
+
 def is_directory(disk: Disk, path: Path) -> bool:
     """Whether a path that a user gave leads to a directory, be it by way of links."""
     return disk.kind(path.resolve()) == "directory"

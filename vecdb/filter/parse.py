@@ -57,13 +57,13 @@ def _parsed(where: Mapping[str, Any]) -> Node:
     return node
 
 
-def _written(where: Mapping[str, Any]) -> bytes | None:
+def _written(where: Any) -> bytes | None:
     """The value as bytes, or None. marshal takes builtin types only and tells True, 1 and 1.0 apart.
 
     Version 0 writes no references and no interning flags, so equal values give equal bytes. It is never read back.
     """
     try:
-        written = marshal.dumps(where, 0)  # type: ignore[arg-type]
+        written = marshal.dumps(where, 0)
     except ValueError:  # a datetime, a NumPy scalar, a subclass, or nested without end
         return None
     return written if len(written) <= _CACHE_BYTES else None

@@ -9,37 +9,14 @@ import numpy as np
 
 from vecdb.kernels.distance import rescore
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_row
-from vecdb.kernels.jit import inlined, kernel
+from vecdb.kernels.jit import kernel
 from vecdb.kernels.quantize import centre_query
-from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, row_estimate
+from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys, row_estimate
 from vecdb.kernels.scan import NO_KEY, push
-from vecdb.kernels.topk import keep_smallest, key_row, pack_key
+from vecdb.kernels.topk import keep_smallest, pack_key
 from vecdb.types import AnyArray
 
 RECORDS_AHEAD = 8  # records that are asked for ahead of the one being scored
-
-
-@inlined
-def refine_keys(
-    bits: int,
-    records: AnyArray,
-    factors: AnyArray,
-    moved: AnyArray,
-    levels: AnyArray,
-    query: AnyArray,
-    keys: AnyArray,
-    count: int,
-    kept: int,
-) -> None:
-    """keys[:kept] = the best of the rows in keys[:count] by other codes, in no order."""
-    unit, shift = encode_query(bits, moved, levels, query)
-    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
-    for j in range(count):
-        prefetch_row(records, np.intp(key_row(keys[j])), asked)
-    for j in range(count):
-        row = key_row(keys[j])
-        keys[j] = pack_key(row_estimate(bits, records, factors, row, query, lines, unit, shift), row)
-    keep_smallest(keys, count, kept)
 
 
 @kernel

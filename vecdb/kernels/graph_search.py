@@ -9,38 +9,14 @@ from vecdb.kernels.graph import NO_LIMIT, NO_NODE, POOL_BLOCK, descend, node_row
 from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.quantize import centre_query
-from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, row_estimate
+from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys
 from vecdb.kernels.scan import is_allowed
-from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.kernels.topk import key_distance, key_row, pack_key, sort_keys
 from vecdb.kernels.twins import next_twin
 from vecdb.types import AnyArray
 
 EXPECTED = 2.0  # of k: allowed nodes that the last ball of a filtered walk is taken to hold
 HOPELESS = 2.2  # standard deviations below what is expected at which a walk gives up
-
-
-@inlined
-def refine(
-    bits: int,
-    records: AnyArray,
-    factors: AnyArray,
-    moved: AnyArray,
-    levels: AnyArray,
-    query: AnyArray,
-    pool: AnyArray,
-    count: int,
-    kept: int,
-    keys: AnyArray,
-) -> None:
-    """keys[:kept] = the best of the first `count` nodes of the pool by finer codes, in no order."""
-    unit, shift = encode_query(bits, moved, levels, query)
-    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
-    for j in range(count):
-        prefetch_row(records, np.intp(node_row(pool[j])), asked)
-    for j in range(count):
-        row = node_row(pool[j])
-        keys[j] = pack_key(row_estimate(bits, records, factors, row, query, lines, unit, shift), row)
-    keep_smallest(keys, count, kept)
 
 
 @inlined
@@ -160,7 +136,7 @@ def search_graph(
     pool, found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64), np.empty(0, np.int64)
     if filtered:
         found = np.empty(POOL_BLOCK * pool_blocks(collected), np.int64)
-    fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(kept, width) + 1, np.int64)
+    fresh, keys = np.empty(2 * width + 2, np.int32), np.empty(max(kept, collected, width) + 1, np.int64)
     moved, levels, members = np.empty(dim, np.float32), np.empty(dim, np.int8), np.empty(k, np.int64)
     query, fine_query = np.zeros(query_bytes(bits, dim), np.int8), np.zeros(query_bytes(fine_bits, dim), np.int8)
     ground = np.int64(0)  # a bare 0 would be a type of its own, and compile the walk once more
@@ -186,11 +162,10 @@ def search_graph(
         scored = min(count, rescored) if known else 0
         for j in range(min(k, scored)):  # nearly all of these will be scored, whatever the finer codes say
             prefetch_row(vectors, np.intp(node_row(best[j])), asked)
+        for j in range(count):
+            keys[j] = node_row(best[j])
         if count > scored and fine.shape[0] > 0:
-            refine(fine_bits, fine, fine_factors, moved, levels, fine_query, best, count, scored, keys)
-        else:
-            for j in range(scored):
-                keys[j] = node_row(best[j])
+            refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
         score_rows(metric, vectors, queries, i, keys, scored)
         sort_keys(keys, scored)
         count = expand_twins(twins, allow, keys, scored, k, members)

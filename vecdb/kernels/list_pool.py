@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.distance import COSINE, DOT, exact_distance, squared_norm
+from vecdb.kernels.distance import COSINE, DOT, exact_distance, squared_norm, write_results
 from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
@@ -75,6 +75,16 @@ def in_order(keys: AnyArray, count: int, pool: int, short: bool) -> int:
         count = pool
     sort_keys(keys, count)
     return count
+
+
+@inlined
+def write_estimates(
+    slots: AnyArray, keys: AnyArray, count: int, i: int, k: int, out_rows: AnyArray, out_distances: AnyArray
+) -> None:
+    """Write the slots of the ascending keys[:count] as rows, with their estimates as distances."""
+    for j in range(count):
+        keys[j] = pack_key(key_distance(keys[j]), slots[np.uintp(key_row(keys[j]))])
+    write_results(keys, count, i, k, out_rows, out_distances)
 
 
 @inlined

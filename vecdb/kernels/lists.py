@@ -11,7 +11,7 @@ from vecdb.kernels.blocks import BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
 from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row, widen
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.list_pool import LANES, NO_KEY, SORTED_MAX, decide, in_order
+from vecdb.kernels.list_pool import LANES, NO_KEY, SORTED_MAX, decide, in_order, write_estimates
 from vecdb.kernels.lookups import look_block
 from vecdb.kernels.product import PRODUCT, fill_tables, turn_into
 from vecdb.kernels.quantize import quantise
@@ -221,19 +221,9 @@ def search_lists(
         offset = np.float32(-0.5) * np.float32((1 << code) - 1) * np.float32(total)
         scanned_by = asked
         rank_lists(
-            centre_bits(dim),
-            centre_codes,
-            centre_add,
-            centre_scale,
-            count,
-            asked,
-            unit,
-            total,
-            nprobe,
-            near,
-            dots,
+            centre_bits(dim), centre_codes, centre_add, centre_scale, count, asked, unit, total, nprobe, near, dots,
             estimates,
-        )
+        )  # fmt: skip
         if code >= PRODUCT:
             turn_into(question, turn, turned)
             scanned_by = tables
@@ -265,13 +255,11 @@ def search_lists(
             scanned += sizes[at]
             counters[0] += 1
         held = in_order(keys, held, pool, short)
-        if not decided:
-            for j in range(held):
-                keys[j] = pack_key(key_distance(keys[j]), slots[np.uintp(key_row(keys[j]))])
-            write_results(keys, held, i, k, out_rows, out_distances)
-            counters[1] += scanned
-            continue
-        scored = decide(metric, vectors, slots, queries, i, keys, held, k, slack * size, best)
-        write_results(best, min(k, scored), i, k, out_rows, out_distances)
+        scored = 0
+        if decided:
+            scored = decide(metric, vectors, slots, queries, i, keys, held, k, slack * size, best)
+            write_results(best, min(k, scored), i, k, out_rows, out_distances)
+        else:
+            write_estimates(slots, keys, held, i, k, out_rows, out_distances)
         counters[1] += scanned + scored
         counters[2] += scored

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import L2
-from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8
+from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import quantise, residual, take_levels
+from vecdb.kernels.topk import keep_smallest, key_row, pack_key
 from vecdb.types import AnyArray
 
 LINE = 64
@@ -137,3 +138,26 @@ def estimate_records(
     lines = query.shape[0] // (LINE * (8 // bits))
     for row in range(records.shape[0]):
         out[row] = row_estimate(bits, records, factors, row, query, lines, unit, shift)
+
+
+@inlined
+def refine_keys(
+    bits: int,
+    records: AnyArray,
+    factors: AnyArray,
+    moved: AnyArray,
+    levels: AnyArray,
+    query: AnyArray,
+    keys: AnyArray,
+    count: int,
+    kept: int,
+) -> None:
+    """keys[:kept] = the best of the rows in keys[:count] by other codes, in no order."""
+    unit, shift = encode_query(bits, moved, levels, query)
+    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    for j in range(count):
+        prefetch_row(records, np.intp(key_row(keys[j])), asked)
+    for j in range(count):
+        row = key_row(keys[j])
+        keys[j] = pack_key(row_estimate(bits, records, factors, row, query, lines, unit, shift), row)
+    keep_smallest(keys, count, kept)

@@ -18,7 +18,7 @@ import msgpack
 
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import Disk, copy_file, is_directory, remove_tree, try_link, write_file
+from vecdb.files.disk import Disk, copy_file, is_directory, read_file, remove_tree, try_link, write_file
 from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Table
@@ -156,7 +156,7 @@ def _log_files(disk: Disk, directories: Sequence[Path], uuid: bytes) -> list[_Ke
         for name in disk.list(directory):
             if names.wal_start(name) is None or name in found:
                 continue
-            header = decode_file_header(_bytes(disk, directory / name, FILE_HEADER_SIZE))
+            header = decode_file_header(read_file(disk, directory / name, FILE_HEADER_SIZE))
             if not isinstance(header, FileHeader):
                 raise Corrupted(directory / name, 0, "the header of the log file is damaged")
             if header.uuid == uuid:
@@ -165,16 +165,8 @@ def _log_files(disk: Disk, directories: Sequence[Path], uuid: bytes) -> list[_Ke
 
 
 def _read(disk: Disk, kept: _Kept) -> Iterator[LoggedBatch]:
-    data = memoryview(_bytes(disk, kept.path, disk.size(kept.path) or 0))
+    data = memoryview(read_file(disk, kept.path))
     return (batch for batch, _, _ in whole_batches(data, kept.header) if batch is not None)
-
-
-def _bytes(disk: Disk, path: Path, size: int) -> bytes:
-    file = disk.open(path)
-    try:
-        return file.read_at(size, 0)
-    finally:
-        file.close()
 
 
 def archived_schemas(disk: Disk, directories: Sequence[Path], uuid: bytes) -> list[Schema]:
@@ -184,7 +176,7 @@ def archived_schemas(disk: Disk, directories: Sequence[Path], uuid: bytes) -> li
         for name in disk.list(directory):
             if names.schema_numbers(name) is None:
                 continue
-            schema = decode_schema(_bytes(disk, directory / name, disk.size(directory / name) or 0), directory / name)
+            schema = decode_schema(read_file(disk, directory / name), directory / name)
             if schema.uuid == uuid:
                 found.append(schema)
     return sorted(found, key=lambda schema: schema.time_ns)

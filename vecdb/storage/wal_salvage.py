@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vecdb.errors import Corrupted, StorageFailed, UnsupportedFormat
 from vecdb.files import names
-from vecdb.files.disk import Disk
+from vecdb.files.disk import Disk, read_file
 from vecdb.files.record import (
     FILE_FORMAT,
     FILE_HEADER_SIZE,
@@ -87,7 +87,7 @@ def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> li
             continue
         path = directory / name
         try:
-            header = decode_file_header(_bytes(disk, path)[:FILE_HEADER_SIZE].tobytes())
+            header = decode_file_header(read_file(disk, path, FILE_HEADER_SIZE))
         except StorageFailed as error:
             tail.damage.append(Corrupted(path, 0, str(error)))
             continue
@@ -111,17 +111,9 @@ def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> li
     return files
 
 
-def _bytes(disk: Disk, path: Path) -> memoryview:
-    file = disk.open(path)
-    try:
-        return memoryview(file.read_at(disk.size(path) or 0, 0))
-    finally:
-        file.close()
-
-
 def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | None, tail: LogTail) -> None:
     try:
-        data = _bytes(disk, path)
+        data = memoryview(read_file(disk, path))
     except StorageFailed as error:
         tail.damage.append(Corrupted(path, 0, str(error)))
         return
