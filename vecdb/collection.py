@@ -129,7 +129,8 @@ class Collection:
         recall        the share of the k nearest to find, 0.5 to below 1: graphs pick the ef, and inverted files the
                       lists, that found as many when they were built; whatever else searches finds nearly all
         ef            candidates of a graph walk, at least k: more is slower and finds more. Default: as of the index
-        nprobe        lists of an inverted file to scan: more is slower and finds more. Default: as of the index
+        nprobe        lists of an inverted file to scan, fewer once nothing nearer turns up: more is slower and finds
+                      more. Default: as of the index
         rescore       rows of a scan that are scored with float32
         exact         score every matching record with float32
         offset        hits to skip

@@ -112,7 +112,8 @@ LISTS_TABLE = [
     (117_000, 0.3, 64, Arm.LISTS),
     (117_000, 0.1, 64, Arm.LISTS),
     (117_000, 0.1, 512, Arm.SCAN),  # the scan goes over all lists
-    (117_000, 0.01, 256, Arm.EXACT),
+    (117_000, 0.01, 256, Arm.LISTS),
+    (117_000, 0.003, 256, Arm.EXACT),
     (117_000, 0.0001, 512, Arm.EXACT),
     (1_000_000, 0.05, 128, Arm.LISTS),
 ]

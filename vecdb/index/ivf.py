@@ -138,7 +138,8 @@ class IvfIndex:
                 progress(self.matrix.rows, self.matrix.rows)
 
         def search(queries: F32, k: int, setting: Setting, allow: AnyArray) -> tuple[I32, F32]:
-            return self._run(queries, k, setting, 0, allow, None)
+            share = probing.share_of(allow, self.matrix.rows)
+            return self._run(queries, k, setting, 0, share, allow, None)
 
         return probing.measure(self.matrix, self.grouping.count, search, threads, tick, self.measured)
 
@@ -180,19 +181,20 @@ class IvfIndex:
     ) -> tuple[I32, F32]:
         if rows is not None or self.matrix.rows == 0:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
-        share, bits = 1.0, NO_BITS
-        if allow is not None:
-            share, bits = int(np.bitwise_count(allow).sum()) / self.matrix.rows, frozen(allow)
+        bits = NO_BITS if allow is None else frozen(allow)
+        share = probing.share_of(bits, self.matrix.rows)
         lists = self.grouping.count
         scanned, scored = min(nprobe or self.effort(k, None, share), lists), rescore or self.options.rescore
         setting = Setting(scanned, scored) if scored else self._setting(k, scanned)
         # A filter may pass few rows of the nearest lists: go on until as many were seen as of a filter at random.
         wanted = max(k, int(share * scanned * self.matrix.rows / lists)) if allow is not None else k
-        return self._run(queries, k, setting, wanted, bits, counters)
+        return self._run(queries, k, setting, wanted, share, bits, counters)
 
     def _run(
-        self, queries: F32, k: int, setting: Setting, wanted: int, allow: AnyArray, counters: I64 | None
+        self, queries: F32, k: int, setting: Setting, wanted: int, share: float, allow: AnyArray, counters: I64 | None
     ) -> tuple[I32, F32]:
+        """share: of the rows that `allow` lets pass."""
+        patience = probing.patience(setting, self.grouping.count, share * self.matrix.rows)
         pool = max(k, min(setting.pool, self.matrix.rows))
         slack = np.float32(setting.slack * self._reach)
         counted = np.zeros(4, np.int64) if counters is None else counters
@@ -201,8 +203,8 @@ class IvfIndex:
         def scan(kept: int, decided: bool) -> tuple[I32, F32]:
             found, distances = result_arrays(queries, kept)
             search_lists(
-                *self._fixed, allow, asked, kept, setting.nprobe, wanted, pool, slack, decided, found, distances,
-                counted,
+                *self._fixed, allow, asked, kept, setting.nprobe, wanted, patience, pool, slack, decided, found,
+                distances, counted,
             )  # fmt: skip
             return found, distances
 

@@ -36,6 +36,8 @@ SLACKS = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.32, 0.5)
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 ENOUGH = 0.998  # where a curve ends
 COMPARED_RECALL = 0.95
+PATIENCE, PATIENT_LISTS = 0.25, 4  # of the lists of a search, and at least: as many that bring nothing nearer end it
+NEVER = 1 << 62
 READINGS_MAX = 1024  # readings of what was measured that an index keeps
 
 
@@ -113,6 +115,21 @@ def setting_of(probing: Probing, k: int, nprobe: int) -> Setting:
     beyond = [math.log((probing.pools[at] - 1.0) * at) for at in measured]
     more = math.exp(float(np.interp(math.log(k), np.log(measured), beyond))) * max(1.0, k / measured[-1])
     return Setting(nprobe, k + math.ceil(more - 1e-9), probing.slack)
+
+
+def patience(setting: Setting, lists: int, rows: float) -> int:
+    """Rows in turn that are not among the k nearest, after which a search ends; rows: those that may be found.
+
+    Scanning all lists is meant to find what is there, and ends with the last.
+    """
+    if setting.nprobe >= lists:
+        return NEVER
+    return max(1, int(max(PATIENCE * setting.nprobe, PATIENT_LISTS) * rows / lists))
+
+
+def share_of(allow: AnyArray, rows: int) -> float:
+    """Of the rows, those that a bitset lets pass; an empty one lets all."""
+    return int(np.bitwise_count(allow).sum()) / rows if len(allow) else 1.0
 
 
 def sample(rows: int) -> I32:

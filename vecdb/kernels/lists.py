@@ -21,7 +21,7 @@ from vecdb.types import AnyArray
 
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 MANY_DIMS = 256
-ASKED_LISTS = 5  # the last lists of a search: while they are scanned, the best rows of those before are on their way
+ASKED_LISTS = 5  # near the end of a search: while they are scanned, the best rows of those before are on their way
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
@@ -76,20 +76,39 @@ def rank_lists(
     dots: AnyArray,
     estimates: AnyArray,
 ) -> None:
-    """near[:nprobe] = the keys of the nearest lists, the nearest first; the others follow in no order.
+    """near[:nprobe] = the keys of the nearest lists, the nearest first; near int64, as many as there are slots.
 
-    The codes are of `centre_bits`, of the rotated centroids.
+    The codes are of `centre_bits`, of the rotated centroids. A few are kept sorted, so that of the others only the
+    estimates are made: to write and select all keys takes three times as long.
     """
     stride, none, one = centre_codes.shape[1], np.float32(0.0), np.float32(1.0)
     offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
+    short, width, worst = nprobe <= SORTED_MAX, (nprobe + LANES - 1) // LANES, NO_KEY
+    for j in range(width * LANES if short else 0):
+        near[j] = NO_KEY
     for block in range(centre_codes.shape[0]):
+        threshold, left = key_distance(worst), count - block * BLOCK
         dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
-        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates)
-        for lane in range(min(BLOCK, count - block * BLOCK)):
-            near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
-    if nprobe < count:
-        keep_smallest(near, count, nprobe)
-    sort_keys(near, nprobe)
+        mask = score_block(
+            dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, threshold, estimates
+        )
+        if worst == NO_KEY:
+            mask = WHOLE_BLOCK
+        if left < BLOCK:
+            mask &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+        while mask != np.uint64(0):
+            lane = lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+            key = pack_key(estimates[lane], block * BLOCK + lane)
+            if not short:
+                near[block * BLOCK + lane] = key
+            elif key < worst:
+                insert_sorted(near, np.intp(width), key)
+                worst = near[nprobe - 1]
+    if not short:
+        if nprobe < count:
+            keep_smallest(near, count, nprobe)
+        sort_keys(near, nprobe)
 
 
 @inlined
@@ -186,10 +205,12 @@ def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
     starts: AnyArray, sizes: AnyArray, centroids: AnyArray, units: AnyArray, centre_codes: AnyArray,
     centre_add: AnyArray, centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray,
-    allow: AnyArray, queries: AnyArray, k: int, nprobe: int, wanted: int, pool: int, slack: np.float32, decided: bool,
-    out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
+    allow: AnyArray, queries: AnyArray, k: int, nprobe: int, wanted: int, patience: int, pool: int, slack: np.float32,
+    decided: bool, out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
 ) -> None:  # fmt: skip
     """The k nearest allowed rows of the `nprobe` nearest lists, and of more until `wanted` allowed rows were scored.
+
+    It ends earlier when `patience` allowed rows in turn were no nearer than the k nearest, if the pool is sorted.
 
     vectors       float32 (n, dim), or the bits of float16 as uint16; lists as in `encode_lists`
     add, scale, centroids  the bits of float16 as uint16, in units[0], units[1], units[2] (float32)
@@ -203,7 +224,7 @@ def search_lists(
     counters      int64 (4,): lists scanned, estimates and exact distances, rows scored exactly
     """
     dim, count = queries.shape[1], sizes.shape[0]
-    short = pool <= SORTED_MAX
+    bits, short = centre_bits(dim), pool <= SORTED_MAX
     keys = np.empty((pool + LANES - 1) // LANES * LANES if short else 2 * pool + 2 * BLOCK, np.int64)
     best = np.empty((k + LANES - 1) // LANES * LANES, np.int64)
     question, turned = np.empty(dim, np.float32), np.empty(dim, np.float32)
@@ -220,10 +241,11 @@ def search_lists(
         unit, total = quantise(turned, dim, asked)
         offset = np.float32(-0.5) * np.float32((1 << code) - 1) * np.float32(total)
         scanned_by = asked
+        rank_unit = unit
+        ranked = min(nprobe, SORTED_MAX)
         rank_lists(
-            centre_bits(dim), centre_codes, centre_add, centre_scale, count, asked, unit, total, nprobe, near, dots,
-            estimates,
-        )  # fmt: skip
+            bits, centre_codes, centre_add, centre_scale, count, asked, unit, total, ranked, near, dots, estimates
+        )
         if code >= PRODUCT:
             turn_into(question, turn, turned)
             scanned_by = tables
@@ -234,24 +256,32 @@ def search_lists(
         for j in range(best.shape[0]):
             best[j] = NO_KEY
         held, worst, passed, scanned, size = 0, NO_KEY, np.int64(0), 0, length
+        edge, idle, turns = NO_KEY, np.int64(0), 0
         for p in range(count):
-            if p >= nprobe and passed >= wanted:
+            if (p >= nprobe and passed >= wanted) or (short and edge != NO_KEY and idle >= patience):
                 break
-            if p == nprobe:
-                sort_keys(near[nprobe:], count - nprobe)
+            if p == ranked:  # the order of the first does not change, for no two keys are equal
+                ranked = nprobe if p < nprobe else count
+                rank_lists(
+                    bits, centre_codes, centre_add, centre_scale, count, asked, rank_unit, total, ranked, near, dots,
+                    estimates,
+                )  # fmt: skip
             at = key_row(near[p])
             base = list_base(metric, question, centroids, units[2], at)
             if metric != DOT:
                 size = max(size, np.float32(np.sqrt(base)))
-            if decided and short and nprobe - ASKED_LISTS <= p < nprobe:
-                ask_rows(vectors, slots, keys, k, p - nprobe + ASKED_LISTS)
-            following = key_row(near[p + 1]) if p + 1 < count else at
+            if decided and short and turns < ASKED_LISTS and (p >= nprobe - ASKED_LISTS or 2 * idle >= patience):
+                ask_rows(vectors, slots, keys, k, turns)
+                turns += 1
+            following = key_row(near[p + 1]) if p + 1 < ranked else at
             prefetch_row(centroids, np.intp(following), np.intp(2 * dim // 64))
             held, worst, found = scan_list(
                 code, codes, add, scale, slots, starts[at], starts[at + 1], sizes[at], starts[following], allow,
                 scanned_by, unit, offset, base, units[0], keys, held, worst, pool, dots, estimates,
             )  # fmt: skip
             passed += found
+            idle = idle + found if keys[k - 1] == edge else np.int64(0)
+            edge = keys[k - 1]
             scanned += sizes[at]
             counters[0] += 1
         held = in_order(keys, held, pool, short)
