@@ -252,6 +252,7 @@ class Arm(enum.StrEnum):
 
     EXACT = "exact"  # score every allowed row with float32
     GATHER = "gather"  # score the codes of every allowed row, rescore the best
+    EXCERPT = "excerpt"  # the same with copies of these codes side by side, which a filter that repeats has earned
     SCAN = "scan"  # scan compressed codes under a bitset, rescore the best
     GRAPH = "graph"  # walk the graph, collect allowed rows only
     LISTS = "lists"  # scan the nearest lists of an inverted file under a bitset, rescore the best

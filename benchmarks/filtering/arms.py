@@ -14,7 +14,7 @@ import numpy as np
 import vecdb
 from benchmarks.dataset import Dataset
 from benchmarks.filtering.cases import Case
-from vecdb.engine import segment_search
+from vecdb.engine import plans
 from vecdb.planner.choose import choose
 from vecdb.types import Arm, Plan
 
@@ -55,12 +55,12 @@ def forced(docs: vecdb.Collection, arm: str) -> Iterator[None]:
             costs={}, fallback=fallback if weak else None,
         )  # fmt: skip
 
-    segment_search.choose = chosen
+    plans.choose = chosen
     forget(docs)
     try:
         yield
     finally:
-        segment_search.choose = choose
+        plans.choose = choose
         forget(docs)
 
 
@@ -70,7 +70,7 @@ def able(traits: Any) -> set[Arm]:
         arms |= {Arm.SCAN} if index.masked else set()
         arms |= {Arm.GRAPH} if index.graph else set()
         arms |= {Arm.LISTS} if index.lists else set()
-        arms |= {Arm.GATHER} if index.gathers else set()
+        arms |= {Arm.GATHER, Arm.EXCERPT} if index.gathers else set()
     return arms
 
 
@@ -83,7 +83,7 @@ def arms_of(docs: vecdb.Collection, query: Any) -> list[str]:
 
 
 def forget(docs: vecdb.Collection) -> None:
-    """Plans are kept with their segments; the filters' rows stay cached."""
+    """Plans are kept with their segments; the filters' rows stay cached, and so do copies of their codes."""
     for segment in docs._state.view.segments:
         segment.plans.clear()
 

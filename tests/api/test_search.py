@@ -14,6 +14,7 @@ import vecdb
 from tests import oracles
 from tests.oracles_api import METRICS, Book
 from vecdb import F
+from vecdb.types import Arm
 
 DIM, ROWS, SEALED_BY_CLOSE = 64, 4_400, 4_100
 STATES = ("growing", "flat", "hnsw", "mixed", "segments", "lists", "moving")
@@ -210,6 +211,8 @@ def test_limits_of_distance_and_score(case: Case) -> None:
 @pytest.mark.parametrize("where", [None, {"group": "g3"}, {"n": {"$lt": 3_500}}])
 def test_batches_and_threads_change_nothing(case: Case, where: Any, exact: bool) -> None:
     queries = np.tile(QUERIES, (3, 1))
+    for _ in range(6):  # a filter that repeats may be searched in another way, which orders equal distances otherwise
+        case.docs.search(queries, 15, where, exact=exact)
     alone = [case.docs.search(query, 15, where, exact=exact) for query in queries]
     for threads in (1, 2, None):
         together = case.docs.search(queries, 15, where, exact=exact, threads=threads)
@@ -268,7 +271,7 @@ def test_a_recall_picks_the_ef_of_walks(case: Case) -> None:
 def test_walks_of_a_graph_fill_k(case: Case, where: Any) -> None:
     arms = {part.plan.arm.value for part in case.docs.explain(QUERIES[0], 10, where, ef=12).segments}
     graphs = [kinds for segment in case.docs.stats().segments for kinds in segment.indexes.values() if "hnsw" in kinds]
-    assert ("graph" in arms) == bool(graphs)
+    assert bool(arms & {"graph", "excerpt"}) == bool(graphs)
     for query in QUERIES:
         hits = case.docs.search(query, 10, where, ef=12)
         assert len(set(hits.ids.tolist())) == 10
@@ -284,7 +287,7 @@ def test_explain_tells_the_plan_of_every_segment(case: Case) -> None:
     assert (told.collection, told.field, told.k, len(told.segments)) == ("docs", "vector", 5, parts)
     assert sum(part.plan.matching.high for part in told.segments) >= case.docs.count({"n": {"$lt": 450}})
     assert "search docs.vector, k=5" in str(told)
-    assert told.to_dict()["segments"][0]["plan"]["arm"] in ("exact", "gather", "scan", "graph", "lists", "none")
+    assert told.to_dict()["segments"][0]["plan"]["arm"] in list(Arm)
     exact = case.docs.explain(QUERIES[0], exact=True)
     assert {part.plan.arm.value for part in exact.segments} == {"exact"}
 

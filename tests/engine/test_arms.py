@@ -14,7 +14,7 @@ import pytest
 import vecdb
 from tests.filter import oracle
 from tests.filter.test_density import leaf, record, tree
-from vecdb.engine import segment_search, wanted
+from vecdb.engine import plans, wanted
 from vecdb.types import Arm, Plan, Traits
 
 ROWS, DIM = 1200, 32
@@ -23,6 +23,7 @@ SERVES: dict[Arm, Callable[[Traits], bool]] = {
     Arm.GRAPH: lambda traits: traits.graph,
     Arm.LISTS: lambda traits: traits.lists > 0,
     Arm.GATHER: lambda traits: traits.gathers,
+    Arm.EXCERPT: lambda traits: traits.gathers,
 }
 INDEXES: dict[str, Any] = {
     "growing": "flat",
@@ -34,6 +35,7 @@ INDEXES: dict[str, Any] = {
 SERVED = {
     Arm.SCAN: {"growing", "flat", "hnsw", "ivf", "ivfpq"},
     Arm.GATHER: {"hnsw"},
+    Arm.EXCERPT: {"hnsw"},
     Arm.GRAPH: {"hnsw"},
     Arm.LISTS: {"ivf", "ivfpq"},
 }
@@ -72,7 +74,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def forcing(arm: Arm, taken: list[Arm]) -> Callable[..., Plan]:
     """The planner, overruled wherever an index of the segment can serve the arm."""
-    choose = segment_search.choose
+    choose = plans.choose
 
     def chosen(*args: Any, **options: Any) -> Plan:
         plan = choose(*args, **options)
@@ -86,11 +88,11 @@ def forcing(arm: Arm, taken: list[Arm]) -> Callable[..., Plan]:
     return chosen
 
 
-@pytest.mark.parametrize("arm", [Arm.EXACT, Arm.GATHER, Arm.SCAN, Arm.GRAPH, Arm.LISTS])
+@pytest.mark.parametrize("arm", [Arm.EXACT, Arm.GATHER, Arm.EXCERPT, Arm.SCAN, Arm.GRAPH, Arm.LISTS])
 def test_every_arm_finds_the_same_records(store: Store, arm: Arm, monkeypatch: pytest.MonkeyPatch) -> None:
     random_ = random.Random(9)
     taken: list[Arm] = []
-    monkeypatch.setattr(segment_search, "choose", forcing(arm, taken))
+    monkeypatch.setattr(plans, "choose", forcing(arm, taken))
     for segment in store.docs._state.view.segments:
         segment.plans.clear()  # of the tests before
     for where in [*(leaf(random_) for _ in range(25)), *(tree(random_) for _ in range(25))]:

@@ -14,7 +14,7 @@ import vecdb
 from tests import oracles
 from vecdb.engine import calibrate, costs
 from vecdb.engine.costs import OBSERVED, CostBook, Place
-from vecdb.engine.segment_search import Tally
+from vecdb.engine.plans import Tally
 from vecdb.planner.cost import NOT_MEASURED, USUAL, Line
 from vecdb.planner.measured import Walks
 from vecdb.types import Arm, Estimate, Plan
@@ -60,7 +60,7 @@ def test_costs_are_measured_once_and_kept(data: Path, cache: Path) -> None:
         (place, told), *others = db.stats().costs.items()
         assert not others
         assert f"{DIM} x float32" in place
-        assert set(told["lines"]) == {"exact", "gather", "scan", "walk"}
+        assert set(told["lines"]) == {"exact", "gather", "excerpt", "scan", "walk"}
         assert all(fixed > 0 and each > 0 for fixed, each in told["lines"].values())
         plan = docs.explain(VECTORS[0]).segments[0].plan
         assert plan.source.startswith("measured on this machine, ")
@@ -120,8 +120,10 @@ def test_results_do_not_depend_on_costs(data: Path, cache: Path) -> None:
         exact = docs.search(VECTORS[5], 10, where, exact=True)
         engine = db._engine
         place = next(iter(engine.costs.places))
-        for dear in ("exact", "gather", "scan", "walk"):
-            lines = {name: Line(1.0, 1e6 if name == dear else 1.0) for name in ("exact", "gather", "scan", "walk")}
+        for dear in ("exact", "gather", "excerpt", "scan", "walk"):
+            lines = {
+                name: Line(1.0, 1e6 if name == dear else 1.0) for name in ("exact", "gather", "excerpt", "scan", "walk")
+            }
             engine.costs.put(place, lines, "test")
             found = docs.search(VECTORS[5], 10, where)
             assert docs.explain(VECTORS[5], 10, where).segments[0].plan.source == "measured on this machine, test"

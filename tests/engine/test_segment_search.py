@@ -9,7 +9,9 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import matrix_of
-from vecdb.engine.segment_search import ESCALATED_MIN, Door, SearchOptions, Tally, search_segment
+from vecdb.engine.door import Door
+from vecdb.engine.plans import ESCALATED_MIN, SearchOptions, Tally
+from vecdb.engine.segment_search import search_segment
 from vecdb.engine.view import FieldView
 from vecdb.index.base import DISTANCES, ESCALATED, VISITED, Index, load_kind
 from vecdb.index.flat import search_exact

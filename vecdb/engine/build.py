@@ -235,7 +235,7 @@ def _with_indexes(engine: Engine, meta: CollectionMeta, segment: Segment, field:
             slot = open_slot(engine, meta, storage, field, index, storage.files)
         slot.entry = index  # its parameters may be others
         slots[index.kind] = slot
-    return replace(segment, fields={**segment.fields, number: replace(old, indexes=slots)}, plans={})
+    return segment.changed(fields={**segment.fields, number: replace(old, indexes=slots)})
 
 
 def _remove_old(engine: Engine, collection: int, storage: Sealed, before: FieldEntry, after: FieldEntry) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from vecdb.engine.build import change_field, lacks
 from vecdb.engine.costs import read_walks, stored_walks
+from vecdb.engine.door import Door, open_door, place_of
 from vecdb.engine.measure import measure_lines, measure_walks
-from vecdb.engine.segment_search import Door, costs_of, open_door, place_of
+from vecdb.engine.plans import costs_of
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import FieldView, Segment
 from vecdb.storage.sealed import Sealed

@@ -15,10 +15,10 @@ from vecdb.engine import intake, maintain, read, schema
 from vecdb.engine.commit import sync_log
 from vecdb.engine.explain import explain as explain_request
 from vecdb.engine.explanation import Explanation
+from vecdb.engine.plans import SearchOptions
 from vecdb.engine.report import CollectionStats, collection_stats, field_info
 from vecdb.engine.search import Asked, Request
 from vecdb.engine.search import search as run_search
-from vecdb.engine.segment_search import SearchOptions
 from vecdb.engine.state import CollectionState, Engine
 from vecdb.engine.view import View
 from vecdb.errors import InvalidInput, NotFound

@@ -288,4 +288,4 @@ def carry_deletions(new: Segment, parts: Sequence[tuple[Segment, I32]]) -> Segme
             masks.append(bitset.to_mask(old.deleted, old.rows)[keep])
     mask = np.concatenate(masks)
     deleted: U64 | None = bitset.from_mask(mask) if mask.any() else None
-    return replace(new, deleted=deleted, deleted_count=int(mask.sum()), plans={})
+    return new.changed(deleted=deleted, deleted_count=int(mask.sum()))

@@ -26,7 +26,13 @@ from vecdb.types import Arm
 log = logging.getLogger("vecdb")
 OBSERVED = 64  # queries of one arm after which its cost is corrected
 CORRECTION_MIN = 0.04  # below this plans, and what they have learned of their escalations, stay
-LINE_OF = {Arm.EXACT: "exact", Arm.GATHER: "gather", Arm.SCAN: "scan", Arm.GRAPH: "walk"}
+LINE_OF = {
+    Arm.EXACT: "exact",
+    Arm.GATHER: "gather",
+    Arm.EXCERPT: "excerpt",
+    Arm.SCAN: "scan",
+    Arm.GRAPH: "walk",
+}
 
 
 class Place(NamedTuple):

@@ -8,10 +8,12 @@ from time import perf_counter_ns
 import numpy as np
 
 from vecdb.engine.allow import allowed_rows, in_field
+from vecdb.engine.door import Door, open_door
 from vecdb.engine.explanation import STAGES, Explanation, SegmentPlan, SegmentWork
 from vecdb.engine.filter_text import filter_text
+from vecdb.engine.plans import Tally, make_plan
 from vecdb.engine.search import Asked, Request, hits_of, merge
-from vecdb.engine.segment_search import Door, Found, Tally, make_plan, open_door, search_segment
+from vecdb.engine.segment_search import Found, search_segment
 from vecdb.engine.state import Engine
 from vecdb.engine.view import FieldView, Segment, View
 from vecdb.filter.evaluate import estimate

@@ -10,7 +10,7 @@ from typing import Any
 from vecdb.types import Arm, Estimate, Plan
 
 STAGES = ("filter", "plan", "search", "merge", "fetch")
-ARMS = (Arm.EXACT, Arm.GATHER, Arm.SCAN, Arm.LISTS, Arm.GRAPH)
+ARMS = (Arm.EXACT, Arm.GATHER, Arm.EXCERPT, Arm.SCAN, Arm.LISTS, Arm.GRAPH)
 HEAD = ("segment", "rows", "match", "bounds", *map(str, ARMS), "chosen", "why", "costs")
 WORK_HEAD = ("visited", "distances", "rescored", "escalated", "filter", "plan", "search")
 
@@ -110,7 +110,7 @@ def _segment_lines(part: SegmentPlan) -> Iterator[str]:
     yield f"  segment {part.segment} (indexes: {', '.join(part.indexes) or 'none'})"
     yield f"    rows: {part.counted}; the columns tell {told} without evaluating"
     for arm, microseconds in sorted(plan.costs.items(), key=lambda item: item[1]):
-        yield f"    {'->' if arm == plan.arm else '  '} {arm:6s} {_us(microseconds):>9s} predicted"
+        yield f"    {'->' if arm == plan.arm else '  '} {arm:7s} {_us(microseconds):>9s} predicted"
     if plan.costs:
         yield f"    costs: {plan.source}"
     yield f"    {plan.arm}: {plan.reason}{_escape(plan)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from vecdb.engine.segment_search import Door
+from vecdb.engine.door import Door
 from vecdb.index.base import ESCALATED, VISITED
 from vecdb.index.exact import search_matrix
 from vecdb.index.growing import GrowingFlat
@@ -43,7 +43,7 @@ def measure_lines(door: Door, tick: Callable[[], None]) -> dict[str, Line]:
     lines = {"exact": _exact(door)}
     tick()
     if door.graph is not None and door.graph.traits.gathers:
-        lines["gather"] = _gather(door)
+        lines |= _gathered(door)
         tick()
     if door.flat is not None and not isinstance(door.flat, GrowingFlat):
         lines["scan"] = _scan(door, lines)
@@ -78,11 +78,23 @@ def _exact(door: Door) -> Line:
     return fitted(len(few), spent[0], len(many), spent[1])
 
 
-def _gather(door: Door) -> Line:
+def _gathered(door: Door) -> dict[str, Line]:
     graph = cast("HnswIndex", door.graph)
     few, many = (_chosen(door, count) for count in (FEW_ROWS, MANY_GATHERED))
-    spent = _spent(door, [lambda query, i: graph.gather(query, K, few), lambda query, i: graph.gather(query, K, many)])
-    return fitted(len(few), spent[0], len(many), spent[1])
+    copies = graph.excerpt(few), graph.excerpt(many)
+    spent = _spent(
+        door,
+        [
+            lambda query, i: graph.gather(query, K, few),
+            lambda query, i: graph.gather(query, K, many),
+            lambda query, i: copies[0].search(query, K),
+            lambda query, i: copies[1].search(query, K),
+        ],
+    )
+    return {
+        "gather": fitted(len(few), spent[0], len(many), spent[1]),
+        "excerpt": fitted(len(few), spent[2], len(many), spent[3]),
+    }
 
 
 def _scan(door: Door, lines: dict[str, Line]) -> Line:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vecdb.engine.allow import allowed_rows, in_field
-from vecdb.engine.segment_search import Found, SearchOptions, make_plan, open_door, search_segment
+from vecdb.engine.door import open_door
+from vecdb.engine.plans import SearchOptions, make_plan
+from vecdb.engine.segment_search import Found, search_segment
 from vecdb.engine.state import Engine
 from vecdb.engine.view import View
 from vecdb.filter.expression import Node

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vecdb.engine.excerpts import Excerpts
 from vecdb.engine.slots import IndexSlot
 from vecdb.files.pacing import give_way
 from vecdb.index.growing import GrowingFlat
@@ -56,7 +57,9 @@ class Segment:
     fields: Mapping[int, FieldView]
     deleted: U64 | None = None
     deleted_count: int = 0
-    plans: dict[Any, Any] = dataclass_field(default_factory=dict, compare=False)  # made for this very segment
+    # Made for this very segment, and not to outlive it: plans, and copies of the codes of a filter's rows.
+    plans: dict[Any, Any] = dataclass_field(default_factory=dict, compare=False)
+    excerpts: Excerpts = dataclass_field(default_factory=Excerpts, compare=False)
 
     @property
     def live(self) -> int:
@@ -76,7 +79,11 @@ class Segment:
             bits[row >> 6] |= np.uint64(1 << (row & 63))
         if len(rows) >= 64:
             bits |= bitset.from_rows(rows, len(bits) * bitset.WORD_BITS)
-        return replace(self, deleted=bits, deleted_count=bitset.count(bits), plans={})
+        return self.changed(deleted=bits, deleted_count=bitset.count(bits))
+
+    def changed(self, **changes: Any) -> Segment:
+        """Another segment: what was made for this one is not for it."""
+        return replace(self, plans={}, excerpts=Excerpts(), **changes)
 
     def live_bits(self) -> U64:
         """The rows that are not deleted."""

@@ -13,6 +13,7 @@ from vecdb.index import calibration, graph_builder
 from vecdb.index.base import NO_BITS, NO_NORMS, expect, frozen, kernel_inputs, result_arrays
 from vecdb.index.calibration import Curve, Curves
 from vecdb.index.code_quality import BITS, Codes, choose_codes
+from vecdb.index.excerpt import Excerpt
 from vecdb.index.flat import search_exact
 from vecdb.index.gather import FEW_DIMS, can_gather, gather
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
@@ -188,6 +189,10 @@ class HnswIndex:
     ) -> tuple[I32, F32]:
         """The k nearest of `rows`, ascending, by their codes, the best of them scored exactly; traits.gathers."""
         return gather(self._fixed, queries, k, rows, rescore, counters)
+
+    def excerpt(self, rows: I32) -> Excerpt:
+        """Copies of the codes of `rows`, ascending, that are searched like these in less time; traits.gathers."""
+        return Excerpt(self._fixed, rows)
 
     def _balls(self, k: int, ef: int, allowed: int) -> AnyArray:
         """Steps of a walk under a filter: (how many nearest are known, how many nodes that takes); see widen.

@@ -81,7 +81,9 @@ def _walks(matrix: Matrix, allow: U64, rows: I32) -> None:
     graph = empty_graph(matrix.rows, matrix.dim, options.m, levels, twins, centre, Codes(2, True))
     index = HnswIndex(matrix, options, graph, 0, {})
     _search(index, matrix, allow, rows)
-    index.gather(_queries(matrix), 2, rows_in(allow, matrix.rows))
+    every = rows_in(allow, matrix.rows)
+    index.gather(_queries(matrix), 2, every)
+    index.excerpt(every).search(_queries(matrix), 2)
 
 
 def _flat(matrix: Matrix, allow: U64, rows: I32) -> None:

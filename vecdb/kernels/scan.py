@@ -60,7 +60,7 @@ def scan_blocks(
     allow: AnyArray,
     query: AnyArray,
     unit: np.float32,
-    total: int,
+    total: Integer,
     base: np.float32,
     keys: AnyArray,
     count: int,

@@ -5,14 +5,16 @@ The cheapest arm by the cost model wins among those that are sound:
     none    no row can match
     exact   always sound; the only arm with exact=True, without an index, or when k covers all matching rows
     gather  the codes of every matching row, where an index has such
+    excerpt copies of these codes side by side, for a filter that was asked for so often that making them pays: the
+            filter is expected to come as often again, and each of these queries bears its part of the cost
     scan    bounded at every selectivity: all codes of the segment, those of all lists where there are no others
     lists   the nearest lists of an inverted file
     graph   a walk that widens until k matches are known to be the nearest, where at least 2 % of the rows match; with
             an ef that the user gave, which is used as given, where 30 % do: nothing tells it that it wandered among
             rows that are not allowed
 
-Walks and lists may find too little; the cheapest of exact, gather and scan is their fallback, and a walk may cost as
-much as that before it gives up: together at most twice the fallback.
+Walks and lists may find too little; the cheapest of exact, gather, excerpt and scan is their fallback, and a walk may
+cost as much as that before it gives up: together at most twice the fallback.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from vecdb.types import Arm, Estimate, Plan, Traits
 
 GRAPH_SHARE_MIN = 0.02
 GRAPH_SHARE_MIN_GIVEN = 0.3  # for an ef that the user gave
-BOUNDED = (Arm.EXACT, Arm.GATHER, Arm.SCAN)  # arms that look at every matching row
+BOUNDED = (Arm.EXACT, Arm.GATHER, Arm.EXCERPT, Arm.SCAN)  # arms that look at every matching row
 
 
 def choose(
@@ -42,6 +44,8 @@ def choose(
     ef: int = 0,
     nprobe: int = 0,
     bounded: bool = True,
+    asked: int = 0,
+    copied: bool = False,
     measured: Costs = NOT_MEASURED,
 ) -> Plan:
     """The plan for one segment.
@@ -52,12 +56,15 @@ def choose(
     ef         of a walk, which is at least k wide
     nprobe     lists of an inverted file to scan, at least one and at most all
     bounded    whether a walk may widen within a budget; an ef that the user gave is used as given
+    asked      earlier queries with this filter;  copied: whether there is an excerpt of its rows
     measured   what searches cost here
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
         return Plan(Arm.NONE, "no row matches", rows, matching)
     costs = _costs(measured, matching, traits, rows, dim, k, ef, nprobe, bounded)
+    if copied or asked:
+        _add_excerpts(costs, measured, matching, traits, rows, k, asked, copied)
     only = _only_exact(matching, costs, k, exact)
     if only:
         return Plan(Arm.EXACT, only, rows, matching, costs, source=measured.source)
@@ -98,6 +105,23 @@ def _costs(
     return costs
 
 
+def _add_excerpts(
+    costs: dict[str, float],
+    measured: Costs,
+    matching: Estimate,
+    traits: Sequence[Traits],
+    rows: int,
+    k: int,
+    asked: int,
+    copied: bool,
+) -> None:
+    share = expected(matching) / max(1, rows)
+    for index in traits:
+        if index.gathers and index.rows == rows:
+            making = 0.0 if copied else cost.copying_us(index, share) / asked
+            _keep_least(costs, Arm.EXCERPT, making + cost.excerpt_us(measured, index, share, k))
+
+
 def _has_flat(traits: Sequence[Traits]) -> bool:
     """Whether a scan has codes of its own; otherwise it goes over all lists."""
     return any(index.masked and not index.lists for index in traits)
@@ -122,7 +146,7 @@ def _with_effort(measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int,
     lists = max((index.lists for index in traits), default=0)
     if plan.arm is Arm.SCAN:
         return plan if _has_flat(traits) else replace(plan, nprobe=lists)
-    if plan.arm in (Arm.EXACT, Arm.GATHER):
+    if plan.arm in (Arm.EXACT, Arm.GATHER, Arm.EXCERPT):
         return plan
     fallback = min((arm for arm in BOUNDED if arm.value in plan.costs), key=lambda arm: plan.costs[arm])
     if plan.arm is Arm.LISTS:

@@ -32,6 +32,12 @@ GATHER_LISTED_NS = 1.0
 GATHER_LEAST_RESCORED = 30
 GATHER_RESCORED = 1.5
 
+# Copies of these codes side by side: 5 ns a row of 384 dimensions and 2 bits for 5,000 rows, 3 ns for 30,000. Making
+# them takes 30 to 90 ns a row.
+EXCERPT_FIXED_US = 12.0
+EXCERPT_NS_PER_BIT = 4.0 / 384 / 2
+COPY_NS_PER_LINE = 25.0
+
 # Scan of block codes, streamed from memory, ns a row of 384 dimensions: 10.1, 5.6, 3.4 and 2.1 at 8, 4, 2, 1 bits;
 # the fixed part is quantising the query and selecting. Few dimensions have no codes: 32 bits are the float32 rows.
 SCAN_FIXED_US = 15.0
@@ -79,7 +85,7 @@ class Line:
 class Costs:
     """What was measured on this machine.
 
-    lines      by "exact", "gather", "scan" and "walk"; usual values for those that are missing
+    lines      by "exact", "gather", "excerpt", "scan" and "walk"; usual values for those that are missing
     filtered   (share of the rows that match, times the hops that ef tells), shares ascending: walks under a filter that
                is the same everywhere
     far        times the same hops: a walk that gives up, because the filter leaves out what is near the query
@@ -100,8 +106,11 @@ def exact_line(costs: Costs, dim: int) -> Line:
 
 
 def gather_line(costs: Costs, traits: Traits) -> Line:
-    lines = math.ceil((traits.dim * traits.code_bits / 8 + 8) / GATHER_LINE_BYTES)
-    return costs.lines.get("gather") or Line(GATHER_FIXED_US, lines * GATHER_NS_PER_LINE)
+    return costs.lines.get("gather") or Line(GATHER_FIXED_US, _code_lines(traits) * GATHER_NS_PER_LINE)
+
+
+def excerpt_line(costs: Costs, traits: Traits) -> Line:
+    return costs.lines.get("excerpt") or Line(EXCERPT_FIXED_US, traits.dim * traits.code_bits * EXCERPT_NS_PER_BIT)
 
 
 def scan_line(costs: Costs, traits: Traits) -> Line:
@@ -124,10 +133,30 @@ def exact_us(costs: Costs, matching: float, dim: int) -> float:
 def gather_us(costs: Costs, traits: Traits, share: float, k: int) -> float:
     """Score the codes of every matching row, and the best again; the line holds for few."""
     matching = share * traits.rows
-    more = max(0.0, min(GATHER_RESCORED * k, matching) - GATHER_LEAST_RESCORED)
-    again = more * GRAPH_RESCORED_COLD * exact_line(costs, traits.dim).each_ns / 1e3
     listed = matching * GATHER_LISTED_NS / 1e3 if share > GATHER_LISTED_SHARE else 0.0
-    return gather_line(costs, traits).us(matching) + listed + again
+    return gather_line(costs, traits).us(matching) + listed + _more_us(costs, traits, matching, k)
+
+
+def excerpt_us(costs: Costs, traits: Traits, share: float, k: int) -> float:
+    """The same with copies of the codes."""
+    matching = share * traits.rows
+    return excerpt_line(costs, traits).us(matching) + _more_us(costs, traits, matching, k)
+
+
+def copying_us(traits: Traits, share: float) -> float:
+    """Copy the codes of every matching row."""
+    return share * traits.rows * _code_lines(traits) * COPY_NS_PER_LINE / 1e3
+
+
+def _more_us(costs: Costs, traits: Traits, matching: float, k: int) -> float:
+    """Rows scored exactly beyond the few that are in the line."""
+    more = max(0.0, min(GATHER_RESCORED * k, matching) - GATHER_LEAST_RESCORED)
+    return more * GRAPH_RESCORED_COLD * exact_line(costs, traits.dim).each_ns / 1e3
+
+
+def _code_lines(traits: Traits) -> int:
+    """Cache lines of the code of one row."""
+    return math.ceil((traits.dim * traits.code_bits / 8 + 8) / GATHER_LINE_BYTES)
 
 
 def scan_us(costs: Costs, traits: Traits, share: float, k: int) -> float:

@@ -1,0 +1,56 @@
+"""Copies of the codes of the rows that filters match, of one segment: what a filter that repeats has earned."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vecdb.filter.expression import Node
+from vecdb.types import I32
+
+if TYPE_CHECKING:  # they load the compiler
+    from vecdb.index.excerpt import Excerpt
+    from vecdb.index.hnsw import HnswIndex
+
+Key = tuple[int, Node | None]  # field number, filter
+
+
+class Excerpts:
+    """The least recently used go first when all hold more rows than the segment: then filters that part its rows
+    among them, as tenants do, all find room. It takes no more memory than the codes that walks read.
+    """
+
+    __slots__ = ("_held", "_kept", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Key, tuple[HnswIndex, Excerpt]] = OrderedDict()
+        self._held = 0  # rows
+
+    def holds(self, key: Key, graph: object) -> bool:
+        """Whether there is a copy of codes of this graph."""
+        found = self._kept.get(key)
+        return found is not None and found[0] is graph
+
+    def get(self, key: Key, graph: HnswIndex, rows: Callable[[], I32]) -> Excerpt:
+        """The copy, made if there is none. rows() are the field's rows that the filter allows, ascending."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None and found[0] is graph:
+                self._kept.move_to_end(key)
+                return found[1]
+        excerpt = graph.excerpt(rows())
+        with self._lock:
+            self._drop(key)
+            self._kept[key] = graph, excerpt
+            self._held += len(excerpt.rows)
+            while self._held > graph.matrix.rows and len(self._kept) > 1:
+                self._drop(next(iter(self._kept)))
+        return excerpt
+
+    def _drop(self, key: Key) -> None:
+        gone = self._kept.pop(key, None)
+        if gone is not None:
+            self._held -= len(gone[1].rows)

@@ -1,0 +1,175 @@
+"""Which way a segment is searched under a filter: planned once, kept with the segment, and thought over again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+
+from vecdb.engine.costs import CostBook, Measured, read_walks
+from vecdb.engine.door import Door, place_of
+from vecdb.engine.excerpts import Excerpts, Key
+from vecdb.engine.view import Segment
+from vecdb.filter.expression import Node
+from vecdb.kernels import bitset
+from vecdb.planner.choose import choose
+from vecdb.planner.cost import NOT_MEASURED, Costs
+from vecdb.types import I32, Arm, Estimate, Plan, RowSet
+
+if TYPE_CHECKING:  # they load the compiler
+    from vecdb.index.excerpt import Excerpt
+    from vecdb.index.hnsw import HnswIndex
+
+PLANS_MAX = 256  # plans kept with a segment
+ESCALATED_MIN = 4  # escalations before a plan is judged by them
+ASKED_FIRST, ASKED_AGAIN = 2, 3  # queries of a filter before its plan is thought over, and times as many from then on
+NEVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a query may ask for besides k; None leaves it to the index."""
+
+    ef: int | None = None
+    rescore: int | None = None
+    exact: bool = False
+    threads: int = 1
+    recall: float | None = (
+        None  # picks the ef of a graph, the lists of an inverted file; whatever else may search finds more
+    )
+    nprobe: int | None = None  # lists of an inverted file to scan
+
+
+class Copies(NamedTuple):
+    """Copies of the codes of the rows that one filter allows, once they are wanted."""
+
+    excerpts: Excerpts
+    key: Key
+    allowed: RowSet | None
+
+    def there(self, door: Door) -> bool:
+        return door.graph is not None and self.excerpts.holds(self.key, door.graph)
+
+    def get(self, door: Door) -> Excerpt:
+        graph, total = cast("HnswIndex", door.graph), door.field.matrix.rows
+        return self.excerpts.get(self.key, graph, lambda: rows_of(self.allowed, total))
+
+
+def rows_of(allowed: RowSet | None, total: int) -> I32:
+    """The ascending rows of a set; kernels are there to list them."""
+    from vecdb.index.gather import rows_in
+
+    if allowed is None:
+        return np.arange(total, dtype=np.int32)
+    return allowed.rows if allowed.rows is not None else rows_in(bitset.bits_of(allowed, total), allowed.count)
+
+
+@dataclass(slots=True)
+class Tally:
+    """A plan, and how often it found too little: kept with the segment, whose rows never change.
+
+    Racing threads may lose a count, which costs a query more before the plan changes.
+
+    asked            queries with it; from `asked_again` on another plan may be better
+    copies           of the codes of the filter's rows
+    book, measured   where the costs came from, to be told what queries took; None where nothing was measured
+    """
+
+    plan: Plan
+    copies: Copies | None = None
+    asked: int = 0
+    asked_again: int = NEVER
+    queries: int = 0
+    escalated: int = 0
+    book: CostBook | None = None
+    measured: Measured | None = None
+
+    def add(self, queries: int, escalated: int) -> None:
+        """Gives the plan up for its fallback when that is cheaper, the escalations that were seen counted in."""
+        self.queries += queries
+        self.escalated += escalated
+        plan = self.plan
+        if plan.fallback is None or plan.arm not in plan.costs or self.escalated < ESCALATED_MIN:
+            return
+        walk, fallback = plan.costs[plan.arm], plan.costs[plan.fallback]
+        lost = (walk if plan.gives_up_us is None else plan.gives_up_us) + fallback
+        if walk * (self.queries - self.escalated) + lost * self.escalated > fallback * self.queries:
+            reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
+            self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
+
+    def observe(self, nanoseconds: int) -> None:
+        """What one query took that was answered as planned."""
+        if self.book is not None and self.measured is not None and (told := self.plan.costs.get(self.plan.arm)):
+            self.book.observe(self.measured, self.plan.arm, nanoseconds / 1e3 / told)
+
+
+def costs_of(door: Door, book: CostBook) -> tuple[Costs, Measured | None]:
+    """(costs for the planner, what they come from when they were measured)"""
+    place, slot = place_of(door), (door.field.indexes or {}).get("hnsw")
+    walks = None if slot is None or door.graph is None else read_walks(slot.entry.parameters)
+    return book.costs(place, walks), None if place is None else book.find(place)
+
+
+def make_plan(
+    door: Door,
+    segment: Segment,
+    field: int,
+    node: Node | None,
+    allowed: RowSet | None,
+    k: int,
+    options: SearchOptions,
+    book: CostBook,
+) -> Tally:
+    """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
+    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None, book.version
+    key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
+    tally: Tally | None = segment.plans.get(key)
+    if tally is None or tally.asked >= tally.asked_again:
+        if len(segment.plans) >= PLANS_MAX:
+            segment.plans.clear()
+        copies = Copies(segment.excerpts, (field, node), allowed)
+        tally = segment.plans[key] = _next_tally(tally, door, copies, k, options, book)
+    return tally
+
+
+def _next_tally(
+    before: Tally | None, door: Door, copies: Copies, k: int, options: SearchOptions, book: CostBook
+) -> Tally:
+    """The plan of a filter that is new, or that was asked for so often meanwhile that copies of its codes may pay."""
+    costs, measured = costs_of(door, book)
+    asked, copied = 0 if before is None else before.asked, copies.there(door)
+    plan = _plan(door, copies.allowed, k, options, costs, asked, copied)
+    if plan.arm is Arm.EXCERPT and not copied:
+        copies.get(door)
+        copied, plan = True, _plan(door, copies.allowed, k, options, costs, asked, True)
+    again = NEVER if copied or copies.key[1] is None else max(ASKED_FIRST, ASKED_AGAIN * asked)
+    tally = Tally(plan, copies, asked_again=again, book=book, measured=measured)
+    if before is not None:
+        tally.asked, tally.queries, tally.escalated = asked, before.queries, before.escalated
+    return tally
+
+
+def _plan(
+    door: Door,
+    allowed: RowSet | None,
+    k: int,
+    options: SearchOptions,
+    costs: Costs = NOT_MEASURED,
+    asked: int = 0,
+    copied: bool = False,
+) -> Plan:
+    rows, dim = door.field.matrix.rows, door.field.matrix.dim
+    count = rows if allowed is None else allowed.count
+    share = count / max(1, rows)
+    ef, nprobe = options.ef, options.nprobe
+    if ef is None and door.graph is not None:
+        ef = door.graph.effort(k, options.recall, share)
+    if nprobe is None and door.lists is not None:
+        nprobe = door.lists.effort(k, options.recall, share)
+    matching = Estimate(count, count)
+    bounded = options.ef is None
+    return choose(
+        matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0, nprobe=nprobe or 0, bounded=bounded,
+        asked=asked, copied=copied, measured=costs,
+    )  # fmt: skip
