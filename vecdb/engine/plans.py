@@ -98,6 +98,10 @@ class Tally:
             reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
             self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
 
+    def lost(self, door: Door) -> bool:
+        """Whether it searches copies that have made room for others: they have to be earned again."""
+        return self.plan.arm is Arm.EXCERPT and self.copies is not None and not self.copies.there(door)
+
     def observe(self, nanoseconds: int) -> None:
         """What one query took that was answered as planned."""
         if self.book is not None and self.measured is not None and (told := self.plan.costs.get(self.plan.arm)):
@@ -120,30 +124,46 @@ def make_plan(
     k: int,
     options: SearchOptions,
     book: CostBook,
+    queries: int = 1,
 ) -> Tally:
-    """The planner's choice for field number `field`; kept with the segment, whose numbers never change."""
+    """The planner's choice for field number `field`; kept with the segment, whose numbers never change.
+
+    It is thought over when a filter is asked for again and again, and by so many `queries` at once.
+    """
     found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None, book.version
     key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
     tally: Tally | None = segment.plans.get(key)
-    if tally is None or tally.asked >= tally.asked_again:
+    if tally is not None and tally.lost(door):
+        tally = None
+    if tally is None or tally.asked + queries > tally.asked_again:
         if len(segment.plans) >= PLANS_MAX:
             segment.plans.clear()
         copies = Copies(segment.excerpts, (field, node), allowed)
-        tally = segment.plans[key] = _next_tally(tally, door, copies, k, options, book)
+        tally = segment.plans[key] = _next_tally(tally, queries, door, copies, k, options, book)
     return tally
 
 
 def _next_tally(
-    before: Tally | None, door: Door, copies: Copies, k: int, options: SearchOptions, book: CostBook
+    before: Tally | None,
+    queries: int,
+    door: Door,
+    copies: Copies,
+    k: int,
+    options: SearchOptions,
+    book: CostBook,
 ) -> Tally:
-    """The plan of a filter that is new, or that was asked for so often meanwhile that copies of its codes may pay."""
+    """The plan of a filter that is new, or that was asked for so often meanwhile that copies of its codes may pay.
+
+    All of the `queries` at hand but one count like those that were.
+    """
     costs, measured = costs_of(door, book)
-    asked, copied = 0 if before is None else before.asked, copies.there(door)
-    plan = _plan(door, copies.allowed, k, options, costs, asked, copied)
+    asked, filtered = 0 if before is None else before.asked, copies.key[1] is not None
+    copied, known = copies.there(door), asked + queries - 1 if filtered else 0
+    plan = _plan(door, copies.allowed, k, options, costs, known, copied)
     if plan.arm is Arm.EXCERPT and not copied:
         copies.get(door)
-        copied, plan = True, _plan(door, copies.allowed, k, options, costs, asked, True)
-    again = NEVER if copied or copies.key[1] is None else max(ASKED_FIRST, ASKED_AGAIN * asked)
+        copied, plan = True, _plan(door, copies.allowed, k, options, costs, known, True)
+    again = NEVER if copied or not filtered else max(ASKED_FIRST, ASKED_AGAIN * known)
     tally = Tally(plan, copies, asked_again=again, book=book, measured=measured)
     if before is not None:
         tally.asked, tally.queries, tally.escalated = asked, before.queries, before.escalated

@@ -56,7 +56,7 @@ def search(engine: Engine, view: View, queries: F32, request: Request) -> list[H
             continue
         door = open_door(engine.kernels, field)
         allowed = in_field(allowed_rows(engine.filters, segment, node), field, segment.rows)
-        tally = make_plan(door, segment, sought.number, node, allowed, wanted, options, engine.costs)
+        tally = make_plan(door, segment, sought.number, node, allowed, wanted, options, engine.costs, len(queries))
         found = search_segment(door, allowed, tally, queries, wanted, options, engine.executor)
         if found is not None:
             parts.append((number, found))
