@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # it loads the compiler
     from vecdb.index.hnsw import HnswIndex
 
 QUERIES, K = 48, 10
-FEW_ROWS, MANY_EXACT, MANY_GATHERED = 256, 1_536, 4_096  # rows of a filter
+FEW_ROWS, MANY_EXACT, MANY_GATHERED, MANY_COPIED = 256, 1_536, 4_096, 16_384  # rows of a filter
 WIDTHS = (32, 192)  # ef of walks
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)  # of filters that are the same everywhere
 AROUND = 1_024  # rows nearest to a query, of which a filter is made
@@ -81,19 +81,19 @@ def _exact(door: Door) -> Line:
 def _gathered(door: Door) -> dict[str, Line]:
     graph = cast("HnswIndex", door.graph)
     few, many = (_chosen(door, count) for count in (FEW_ROWS, MANY_GATHERED))
-    copies = graph.excerpt(few), graph.excerpt(many)
+    copied = graph.excerpt(few), graph.excerpt(_chosen(door, MANY_COPIED))
     spent = _spent(
         door,
         [
             lambda query, i: graph.gather(query, K, few),
             lambda query, i: graph.gather(query, K, many),
-            lambda query, i: copies[0].search(query, K),
-            lambda query, i: copies[1].search(query, K),
+            lambda query, i: copied[0].search(query, K),
+            lambda query, i: copied[1].search(query, K),
         ],
     )
     return {
         "gather": fitted(len(few), spent[0], len(many), spent[1]),
-        "excerpt": fitted(len(few), spent[2], len(many), spent[3]),
+        "excerpt": fitted(len(few), spent[2], len(copied[1].rows), spent[3]),
     }
 
 

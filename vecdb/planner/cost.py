@@ -35,7 +35,7 @@ GATHER_RESCORED = 1.5
 # Copies of these codes side by side: 5 ns a row of 384 dimensions and 2 bits for 5,000 rows, 3 ns for 30,000. Making
 # them takes 30 to 90 ns a row.
 EXCERPT_FIXED_US = 12.0
-EXCERPT_NS_PER_BIT = 4.0 / 384 / 2
+EXCERPT_NS_PER_BIT = 3.3 / 384 / 2
 COPY_NS_PER_LINE = 25.0
 
 # Scan of block codes, streamed from memory, ns a row of 384 dimensions: 10.1, 5.6, 3.4 and 2.1 at 8, 4, 2, 1 bits;
