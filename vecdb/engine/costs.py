@@ -25,7 +25,7 @@ from vecdb.types import Arm
 
 log = logging.getLogger("vecdb")
 OBSERVED = 64  # queries of one arm after which its cost is corrected
-CORRECTION_MIN = 0.04  # below this plans, and what they have learned of their escalations, stay
+CORRECTION_MIN = 0.08  # below this plans, and what they have learned of their escalations, stay; medians vary by 5 %
 LINE_OF = {
     Arm.EXACT: "exact",
     Arm.GATHER: "gather",
