@@ -23,7 +23,7 @@ from vecdb.types import Progress
 def test_searches_go_on_when_the_kernels_cannot_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(progress: Progress, *, dtype: str) -> None:
+    def broken(progress: Progress, *, dtype: str, builds: bool) -> None:
         raise ImportError("no compiler on this machine")
 
     monkeypatch.setattr(kernels, "warm_up", broken)
@@ -40,10 +40,10 @@ def test_searches_go_on_when_the_kernels_cannot_be_loaded(
 
 
 def test_each_dtype_has_kernels_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_broken(progress: Progress, *, dtype: str) -> None:
+    def half_broken(progress: Progress, *, dtype: str, builds: bool) -> None:
         if dtype == "float16":
             raise ImportError("no float16")
-        warm_up(progress, dtype=dtype)
+        warm_up(progress, dtype=dtype, builds=builds)
 
     monkeypatch.setattr(kernels, "warm_up", half_broken)
     rows = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
@@ -58,6 +58,26 @@ def test_each_dtype_has_kernels_of_its_own(tmp_path: Path, monkeypatch: pytest.M
         assert (loaded.ready("float32"), loaded.ready("float16")) == (True, False)
         for docs in both:
             assert [docs.search(row, k=1)[0].id for row in rows[:5]] == list(range(5))
+
+
+def test_builders_are_loaded_when_something_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[bool] = []
+
+    def told(progress: Progress, *, dtype: str, builds: bool) -> None:
+        loaded.append(builds)
+        warm_up(progress, dtype=dtype, builds=builds)
+
+    monkeypatch.setattr(kernels, "warm_up", told)
+    rows = np.random.default_rng(0).standard_normal((5_000, 32)).astype(np.float32)
+    with vecdb.open(tmp_path / "db", maintenance="manual") as db:
+        docs = db.create_collection("docs", dim=32, index=vecdb.HNSW(m=4))
+        docs.upsert(list(range(5_000)), rows)
+        docs.explain(rows[0])
+        assert loaded == [False]
+        db.optimize()
+        assert loaded == [False, True]
+        docs.search(rows[0])
+    assert loaded == [False, True]
 
 
 SEARCHES_AND_ENDS = """

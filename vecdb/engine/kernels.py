@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecdb.index.warm import SEARCHES, warm_up
+from vecdb.index.warm import warm_up
 from vecdb.threads import check_ending, start
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ QUERIES_FIRST = 1  # queries answered before kernels are loaded in the backgroun
 
 
 class Kernels:
-    """Loads numba and the kernels for a dtype of vectors once, on a thread of its own."""
+    """Loads numba and the kernels for a dtype of vectors once, on threads of its own: those that search, and later,
+    when indexes are to be built, the others. Loading holds the interpreter, and queries beside it are slow.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads or os.cpu_count() or 1
         self.lock = threading.Lock()
-        self.loading: dict[str, threading.Thread] = {}
-        self.searching: dict[str, threading.Event] = {}  # set when those that search are loaded, or cannot be
+        self.searching: dict[str, threading.Thread] = {}
+        self.building: dict[str, threading.Thread] = {}
         self.failures: dict[str, BaseException] = {}
         self.queries = 0
         self.warm: set[np.dtype[Any]] = set()  # whose searches need no more loading
@@ -36,44 +38,44 @@ class Kernels:
         return np.dtype(dtype) in self.warm
 
     def start(self, dtype: str) -> None:
-        """Begins to load them; returns at once."""
+        """Begins to load those that search; returns at once."""
         with self.lock:
-            if dtype not in self.loading:
-                self.searching[dtype] = threading.Event()
-                self.loading[dtype] = start("vecdb-kernels", lambda: self._load(dtype))
+            if dtype not in self.searching:
+                self.searching[dtype] = start("vecdb-kernels", lambda: self._load(dtype, builds=False))
 
-    def _load(self, dtype: str) -> None:
-        def progress(done: int, _: int) -> None:
-            check_ending()
-            if done >= SEARCHES:
-                self._serve(dtype)
+    def start_all(self, dtype: str) -> None:
+        """Begins to load those that build indexes too; returns at once."""
+        self.start(dtype)
+        with self.lock:
+            if dtype not in self.building:
+                self.building[dtype] = start("vecdb-kernels", lambda: self._load_rest(dtype))
 
+    def _load_rest(self, dtype: str) -> None:
+        self.searching[dtype].join()
+        if dtype not in self.failures:
+            self._load(dtype, builds=True)
+
+    def _load(self, dtype: str, *, builds: bool) -> None:
         try:
-            warm_up(progress, dtype=dtype)
-            self._serve(dtype)
+            warm_up(check_ending, dtype=dtype, builds=builds)
+            self.warm.add(np.dtype(dtype))
         except BaseException as error:
             self.failures[dtype] = error
             check_ending()  # the compiler may have wrapped what stopped it
             log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
-        finally:
-            self.searching[dtype].set()
-
-    def _serve(self, dtype: str) -> None:
-        self.warm.add(np.dtype(dtype))
-        self.searching[dtype].set()
 
     def wait(self, dtype: str) -> None:
         """Returns when the kernels that search are loaded. Raises what stopped them."""
         self.start(dtype)
-        self.searching[dtype].wait()
+        self.searching[dtype].join()
         check_ending()
         if not self.ready(dtype):
             raise self.failures[dtype]
 
     def wait_for_all(self, dtype: str) -> None:
         """Returns when those that build indexes are loaded too. Raises what stopped them."""
-        self.start(dtype)
-        self.loading[dtype].join()
+        self.start_all(dtype)
+        self.building[dtype].join()
         check_ending()
         if dtype in self.failures:
             raise self.failures[dtype]

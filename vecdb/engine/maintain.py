@@ -249,7 +249,6 @@ class Scheduler:
                 for field in segment.fields.values():
                     if field.growing is None or field.matrix.rows - field.growing.coded_rows < KERNEL_ROWS:
                         continue
+                    engine.kernels.start_all(field.matrix.vectors.dtype.name)  # an index is to be built before long
                     if engine.kernels.ready(field.matrix.vectors.dtype.name):
                         field.growing.extend(field.matrix)
-                    else:
-                        engine.kernels.start(field.matrix.vectors.dtype.name)

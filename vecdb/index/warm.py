@@ -14,25 +14,25 @@ from vecdb.kernels import bitset
 from vecdb.options import HNSW, IVF, IVFPQ, Flat, parse_dtype
 from vecdb.types import F32, I32, U64, Matrix, Metric, Progress, Vectors
 
-SEARCHES = 3  # the first steps: after them nothing that searches segments with the default indexes is missing
 ROWS, DIM = FIRST_ROWS + 1, 256  # the least that takes the code paths of large collections
 
 
-def warm_up(progress: Progress | None = None, *, dtype: str = "float32", lists: bool = False) -> Path | None:
+def warm_up(
+    progress: Progress | None = None, *, dtype: str = "float32", lists: bool = False, builds: bool = True
+) -> Path | None:
     """Make every kernel ready for vectors of one dtype; what reads vectors is compiled for each of the two apart.
-
-    Those that search come first, so that a process that only searches need not wait for the others.
 
     progress  gets (steps done, steps), now and then within a step too; it may raise to stop
     dtype     of the stored vectors, "float32" or "float16"
     lists     whether IVF and IVFPQ are made ready too, which else compile when the first of them is built
+    builds    whether those that build indexes are made ready, and not only those that search the default ones
 
     Returns the directory that keeps the compiled kernels; None when they are kept in memory only.
     """
     matrix = _tiny_matrix(parse_dtype(dtype))
     allow = bitset.full(matrix.rows)
     rows = np.arange(8, dtype=np.int32)
-    runs = (_walks, _flat, _growing, _graph, _carried_graph, *((_lists,) if lists else ()))
+    runs = [_walks, _flat, _growing, *((_graph, _carried_graph) if builds else ()), *((_lists,) if lists else ())]
     for step, run in enumerate(runs):
         with nullcontext() if progress is None else _told(progress, step, len(runs)):
             run(matrix, allow, rows)
