@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # they load the compiler
     from vecdb.index.hnsw import HnswIndex
 
 Key = tuple[int, Node | None]  # field number, filter
+FILTERS_MAX = 4_096  # whose queries are counted
 
 
 class Excerpts:
@@ -22,12 +23,23 @@ class Excerpts:
     among them, as tenants do, all find room. It takes no more memory than the codes that walks read.
     """
 
-    __slots__ = ("_held", "_kept", "_lock")
+    __slots__ = ("_asked", "_held", "_kept", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Key, tuple[HnswIndex, Excerpt]] = OrderedDict()
         self._held = 0  # rows
+        self._asked: dict[Key, int] = {}
+
+    def asked(self, key: Key) -> int:
+        """Queries with a filter since it was first asked for, or since its copy made room."""
+        return self._asked.get(key, 0)
+
+    def count(self, key: Key, queries: int) -> None:
+        """Racing threads may lose some."""
+        if len(self._asked) >= FILTERS_MAX and key not in self._asked:
+            self._asked.clear()
+        self._asked[key] = self._asked.get(key, 0) + queries
 
     def holds(self, key: Key, graph: object) -> bool:
         """Whether there is a copy of codes of this graph."""
@@ -53,4 +65,5 @@ class Excerpts:
     def _drop(self, key: Key) -> None:
         gone = self._kept.pop(key, None)
         if gone is not None:
+            self._asked.pop(key, None)
             self._held -= len(gone[1].rows)

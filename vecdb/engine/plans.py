@@ -71,7 +71,7 @@ class Tally:
 
     Racing threads may lose a count, which costs a query more before the plan changes.
 
-    asked            queries with it; from `asked_again` on another plan may be better
+    asked            queries with the filter; from `asked_again` on another plan may be better
     copies           of the codes of the filter's rows
     book, measured   where the costs came from, to be told what queries took; None where nothing was measured
     """
@@ -101,6 +101,12 @@ class Tally:
     def lost(self, door: Door) -> bool:
         """Whether it searches copies that have made room for others: they have to be earned again."""
         return self.plan.arm is Arm.EXCERPT and self.copies is not None and not self.copies.there(door)
+
+    def count(self, queries: int) -> None:
+        """Also for the plans that the filter gets with other options, or when costs were corrected."""
+        self.asked += queries
+        if self.copies is not None and self.asked_again < NEVER:
+            self.copies.excerpts.count(self.copies.key, queries)
 
     def observe(self, nanoseconds: int) -> None:
         """What one query took that was answered as planned."""
@@ -157,16 +163,16 @@ def _next_tally(
     All of the `queries` at hand but one count like those that were.
     """
     costs, measured = costs_of(door, book)
-    asked, filtered = 0 if before is None else before.asked, copies.key[1] is not None
+    asked, filtered = copies.excerpts.asked(copies.key), copies.key[1] is not None
     copied, known = copies.there(door), asked + queries - 1 if filtered else 0
     plan = _plan(door, copies.allowed, k, options, costs, known, copied)
     if plan.arm is Arm.EXCERPT and not copied:
         copies.get(door)
         copied, plan = True, _plan(door, copies.allowed, k, options, costs, known, True)
     again = NEVER if copied or not filtered else max(ASKED_FIRST, ASKED_AGAIN * known)
-    tally = Tally(plan, copies, asked_again=again, book=book, measured=measured)
+    tally = Tally(plan, copies, asked, again, book=book, measured=measured)
     if before is not None:
-        tally.asked, tally.queries, tally.escalated = asked, before.queries, before.escalated
+        tally.queries, tally.escalated = before.queries, before.escalated
     return tally
 
 

@@ -51,7 +51,7 @@ def search_segment(
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
     search = _arm(door, plan, allowed, tally.copies, k, options, counters)
     begin, escalated = perf_counter_ns(), 0
-    tally.asked += len(queries)
+    tally.count(len(queries))
     rows, distances = _spread(search, queries, options.threads, executor)
     spent = perf_counter_ns() - begin
     if plan.fallback is not None and door.compiled:
