@@ -49,13 +49,19 @@ def kept_of(rows, share, seed=0):
 def test_deletions_and_new_rows_cost_no_recall(metric, dim):
     vectors = oracles.clustered(6600, dim, seed=1)
     queries, vectors = frozen(vectors[:400].copy()), vectors[400:]
-    index, now = carry(build(vectors[:4600], metric), kept_of(4600, 0.15), vectors[4600:5980], metric, threads=2)
-    assert_whole(index)
+    old, kept, new = build(vectors[:4600], metric), kept_of(4600, 0.15), vectors[4600:5980]
+    index, now = carry(old, kept, new, metric)
+    raced, _ = carry(old, kept, new, metric, threads=2)
+    for one in (index, raced):
+        assert_whole(one)
     exact = oracles.nearest(metric, now, queries, K)[1]
     fresh = build(now, metric)
+    differences = []
     for ef in (24, 64) if dim > 2 else (64, 200):  # in two dimensions all the answers under dot are a few far rows
         wanted = oracles.recall(fresh.search(queries, K, ef=ef)[1], exact)
-        assert oracles.recall(index.search(queries, K, ef=ef)[1], exact) >= wanted - 0.01  # two threads race
+        assert oracles.recall(index.search(queries, K, ef=ef)[1], exact) >= wanted - 0.005
+        differences.append(oracles.recall(raced.search(queries, K, ef=ef)[1], exact) - wanted)
+    assert np.mean(differences) >= -0.005  # two threads do not give one graph, nor one recall
 
 
 @pytest.mark.parametrize("share", [0.3, 0.49])

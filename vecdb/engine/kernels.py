@@ -62,7 +62,8 @@ class Kernels:
         except BaseException as error:
             self.failures[dtype] = error
             check_ending()  # the compiler may have wrapped what stopped it
-            log.warning("the kernels cannot be loaded; NumPy goes on answering, more slowly: %s", error, exc_info=True)
+            without = "no index is built" if self.ready(dtype) else "NumPy goes on answering, more slowly"
+            log.warning("the kernels cannot be loaded; %s: %s", without, error, exc_info=True)
 
     def wait(self, dtype: str) -> None:
         """Returns when the kernels that search are loaded. Raises what stopped them."""

@@ -35,9 +35,7 @@ class SearchOptions:
     rescore: int | None = None
     exact: bool = False
     threads: int = 1
-    recall: float | None = (
-        None  # picks the ef of a graph, the lists of an inverted file; whatever else may search finds more
-    )
+    recall: float | None = None  # picks the ef of a graph or the lists of an inverted file; all else finds more
     nprobe: int | None = None  # lists of an inverted file to scan
 
 
@@ -99,8 +97,9 @@ class Tally:
             self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
 
     def lost(self, door: Door) -> bool:
-        """Whether it searches copies that have made room for others: they have to be earned again."""
-        return self.plan.arm is Arm.EXCERPT and self.copies is not None and not self.copies.there(door)
+        """Whether it counts on copies that have made room for others: they have to be earned again."""
+        counted_on = Arm.EXCERPT in (self.plan.arm, self.plan.fallback)
+        return counted_on and self.copies is not None and not self.copies.there(door)
 
     def count(self, queries: int) -> None:
         """Also for the plans that the filter gets with other options, or when costs were corrected."""

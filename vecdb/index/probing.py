@@ -63,7 +63,8 @@ class Probing:
 
     def to_dict(self) -> dict[str, Any]:
         pools = [[k, self.pools[k]] for k in sorted(self.pools)]
-        return {"pools": pools, "slack": self.slack, "curves": calibration.to_lists(self.curves)}
+        curves = calibration.to_lists(self.curves)
+        return {"pools": pools, "slack": self.slack, "curves": curves, "patience": [PATIENCE, PATIENT_LISTS]}
 
 
 def measure(
@@ -183,6 +184,8 @@ def read(stored: Any, usual: Probing) -> Probing:
         pools = {int(k): float(pool) for k, pool in stored["pools"]}
         slack, curves = float(stored["slack"]), calibration.from_lists(stored["curves"])
     except (TypeError, KeyError, ValueError):
+        return usual
+    if stored.get("patience") != [PATIENCE, PATIENT_LISTS]:  # the same lists find something else
         return usual
     sound = set(pools) == {NEAR, DEEP} and all(1.0 < pool <= POOLS[-1] for pool in pools.values()) and slack >= 0.0
     return Probing(pools, slack, curves) if sound else usual

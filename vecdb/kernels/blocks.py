@@ -20,6 +20,7 @@ from vecdb.kernels.jit import HAS_VNNI, inlined
 from vecdb.types import AnyArray
 
 BLOCK = 32  # rows of a block
+WHOLE_BLOCK = np.uint64(0xFFFFFFFF)  # a bit for each
 
 
 def _make_dot_block(bits: int, vnni: bool) -> Any:

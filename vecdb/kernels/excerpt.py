@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.blocks import BLOCK, dot_block, score_block
-from vecdb.kernels.distance import rescore
-from vecdb.kernels.intrinsics import insert_sorted, lowest_bit, prefetch_at, prefetch_row
+from vecdb.kernels.blocks import BLOCK
+from vecdb.kernels.gather import decide_exactly
+from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.list_pool import LANES, SORTED_MAX
 from vecdb.kernels.quantize import centre_query
-from vecdb.kernels.row_codes import LINE, code_lines, encode_query, query_bytes, refine_keys, tail_width
-from vecdb.kernels.scan import BLOCKS_AHEAD, NO_KEY, WHOLE_BLOCK, scan_blocks
-from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key
+from vecdb.kernels.row_codes import LINE, code_lines, encode_query, query_bytes, tail_width
+from vecdb.kernels.scan import BLOCKS_AHEAD, scan_blocks
+from vecdb.kernels.sorted_scan import LANES, SORTED_MAX, scan_sorted
+from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key
 from vecdb.types import AnyArray
 
 RECORDS_AHEAD = 8  # records that are asked for ahead of the one being copied
@@ -62,51 +62,6 @@ def lay_out(query: AnyArray, slots: int, words: Integer, out: AnyArray) -> np.in
                 out[(word * slots + slot) * 4 + j] = level
                 total += np.int64(level)
     return total
-
-
-@kernel
-def scan_sorted(
-    bits: int,
-    codes: AnyArray,
-    add: AnyArray,
-    scale: AnyArray,
-    rows: int,
-    query: AnyArray,
-    unit: np.float32,
-    total: Integer,
-    keys: AnyArray,
-    pool: int,
-    dots: AnyArray,
-    estimates: AnyArray,
-) -> int:
-    """keys[:count] = the best of all rows, at most `pool`, ascending; returns count. Shapes as in scan_blocks.
-
-    keys  int64, as many as `pool` or up to LANES - 1 more, at most SORTED_MAX: as few as that are kept in order faster
-          than a buffer is thinned
-    """
-    stride = codes.shape[1]
-    offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
-    keys[:] = NO_KEY
-    worst, width = NO_KEY, np.intp(keys.shape[0] // LANES)
-    for block in range(codes.shape[0]):
-        prefetch_at(codes, np.intp((block + BLOCKS_AHEAD) * stride), np.intp(stride // LINE))
-        dot_block(bits, codes, block * stride, query, stride // 128, dots)
-        mask = score_block(
-            dots, add, scale, np.intp(block * BLOCK), offset, unit, np.float32(0.0), np.float32(1.0),
-            key_distance(worst), estimates,
-        )  # fmt: skip
-        if worst == NO_KEY:
-            mask = WHOLE_BLOCK
-        if rows - block * BLOCK < BLOCK:
-            mask &= (np.uint64(1) << np.uint64(rows - block * BLOCK)) - np.uint64(1)
-        while mask != np.uint64(0):
-            lane = lowest_bit(mask)
-            mask &= mask - np.uint64(1)
-            key = pack_key(estimates[lane], block * BLOCK + lane)
-            if key < worst:
-                insert_sorted(keys, width, key)
-                worst = keys[pool - 1]
-    return min(pool, rows)
 
 
 @kernel
@@ -159,9 +114,8 @@ def search_excerpt(
                 count = pool
         for j in range(count):
             keys[j] = pack_key(key_distance(keys[j]), rows[key_row(keys[j])])
-        if count > scored and fine.shape[0] > 0:
-            refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
-            count = scored
-        rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
         counters[1] += rows.shape[0]
-        counters[2] += count
+        counters[2] += decide_exactly(
+            metric, vectors, queries, i, fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, k,
+            scored, out_rows, out_distances,
+        )  # fmt: skip

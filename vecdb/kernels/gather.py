@@ -9,11 +9,11 @@ import numpy as np
 
 from vecdb.kernels.distance import rescore
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_row
-from vecdb.kernels.jit import kernel
+from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys, row_estimate
-from vecdb.kernels.scan import NO_KEY, push
-from vecdb.kernels.topk import keep_smallest, pack_key
+from vecdb.kernels.scan import push
+from vecdb.kernels.topk import NO_KEY, keep_smallest, pack_key
 from vecdb.types import AnyArray
 
 RECORDS_AHEAD = 8  # records that are asked for ahead of the one being scored
@@ -46,6 +46,21 @@ def gather_records(
     if count > pool:
         keep_smallest(keys, count, pool)
         count = pool
+    return count
+
+
+@inlined
+def decide_exactly(
+    metric: int, vectors: AnyArray, queries: AnyArray, i: int, fine_bits: int, fine: AnyArray, fine_factors: AnyArray,
+    moved: AnyArray, levels: AnyArray, fine_query: AnyArray, keys: AnyArray, count: int, k: int, scored: int,
+    out_rows: AnyArray, out_distances: AnyArray,
+) -> int:  # fmt: skip
+    """Write the k nearest of keys[:count], of which finer codes, if there are any, leave `scored`; returns how many
+    were scored exactly."""
+    if count > scored and fine.shape[0] > 0:
+        refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
+        count = scored
+    rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
     return count
 
 
@@ -93,9 +108,8 @@ def search_rows(
         centre_query(metric, queries, i, centre, moved)
         unit, shift = encode_query(bits, moved, levels, query)
         count = gather_records(bits, records, factors, rows, query, unit, shift, keys, pool)
-        if count > scored and fine.shape[0] > 0:
-            refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
-            count = scored
-        rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
         counters[1] += rows.shape[0]
-        counters[2] += count
+        counters[2] += decide_exactly(
+            metric, vectors, queries, i, fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, k,
+            scored, out_rows, out_distances,
+        )  # fmt: skip

@@ -7,12 +7,10 @@ import numpy as np
 from vecdb.kernels.distance import COSINE, DOT, exact_distance, squared_norm, write_results
 from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import inlined, kernel
-from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.kernels.sorted_scan import LANES, SORTED_MAX
+from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key, sort_keys
 from vecdb.types import AnyArray
 
-NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
-LANES = 8  # keys of a vector register: sorted pools are as long as a multiple of it
-SORTED_MAX = 128  # a longer pool is a buffer that is thinned when it is full
 ROWS_AHEAD = 6  # rows prefetched ahead of the one being scored
 
 

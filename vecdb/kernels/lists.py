@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.blocks import BLOCK, dot_block, score_block
+from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
 from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row, widen
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.list_pool import LANES, NO_KEY, SORTED_MAX, decide, in_order, write_estimates
+from vecdb.kernels.list_pool import decide, in_order, write_estimates
 from vecdb.kernels.lookups import look_block
 from vecdb.kernels.product import PRODUCT, fill_tables, turn_into
 from vecdb.kernels.quantize import quantise
 from vecdb.kernels.rotation import rotate
-from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.kernels.sorted_scan import LANES, SORTED_MAX, scan_sorted
+from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key, sort_keys
 from vecdb.types import AnyArray
 
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 MANY_DIMS = 256
 ASKED_LISTS = 5  # near the end of a search: while they are scanned, the best rows of those before are on their way
-WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
 @inlined
@@ -81,34 +81,23 @@ def rank_lists(
     The codes are of `centre_bits`, of the rotated centroids. A few are kept sorted, so that of the others only the
     estimates are made: to write and select all keys takes three times as long.
     """
+    if nprobe <= SORTED_MAX:
+        width = (nprobe + LANES - 1) // LANES * LANES
+        scan_sorted(
+            bits, centre_codes, centre_add, centre_scale, count, query, unit, total, near[:width], nprobe, dots,
+            estimates,
+        )  # fmt: skip
+        return
     stride, none, one = centre_codes.shape[1], np.float32(0.0), np.float32(1.0)
     offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
-    short, width, worst = nprobe <= SORTED_MAX, (nprobe + LANES - 1) // LANES, NO_KEY
-    for j in range(width * LANES if short else 0):
-        near[j] = NO_KEY
     for block in range(centre_codes.shape[0]):
-        threshold, left = key_distance(worst), count - block * BLOCK
         dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
-        mask = score_block(
-            dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, threshold, estimates
-        )
-        if worst == NO_KEY:
-            mask = WHOLE_BLOCK
-        if left < BLOCK:
-            mask &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
-        while mask != np.uint64(0):
-            lane = lowest_bit(mask)
-            mask &= mask - np.uint64(1)
-            key = pack_key(estimates[lane], block * BLOCK + lane)
-            if not short:
-                near[block * BLOCK + lane] = key
-            elif key < worst:
-                insert_sorted(near, np.intp(width), key)
-                worst = near[nprobe - 1]
-    if not short:
-        if nprobe < count:
-            keep_smallest(near, count, nprobe)
-        sort_keys(near, nprobe)
+        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates)
+        for lane in range(min(BLOCK, count - block * BLOCK)):
+            near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
+    if nprobe < count:
+        keep_smallest(near, count, nprobe)
+    sort_keys(near, nprobe)
 
 
 @inlined

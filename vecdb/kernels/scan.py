@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.blocks import BLOCK, dot_block, score_block
+from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, estimate, exact_distance, rescore, squared_norm, write_results
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import centre_query, quantise
-from vecdb.kernels.topk import keep_smallest, key_distance, pack_key, sort_keys
+from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, pack_key, sort_keys
 from vecdb.types import AnyArray
 
 TILE_BYTES = 32_768  # codes that all queries of a batch score before the next are read
 GROUP = 64  # queries that share tiles; bounds the scratch of a batch
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 GATHER_AHEAD = 4  # rows of a filter prefetched ahead of the one being scored
-WHOLE_BLOCK = np.uint64(0xFFFFFFFF)
 
 
 @inlined
@@ -108,9 +107,6 @@ def scan_blocks(
             worst = keep_smallest(keys, count, pool)
             threshold, count = key_distance(worst), pool
     return count, worst
-
-
-NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @kernel

@@ -11,6 +11,8 @@ import numpy as np
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.types import AnyArray
 
+NO_KEY = np.int64(0x7FFFFFFFFFFFFFFF)  # above every other
+
 
 @inlined
 def pack_key(distance: np.float32, row: Integer) -> np.int64:

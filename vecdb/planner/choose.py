@@ -13,8 +13,8 @@ The cheapest arm by the cost model wins among those that are sound:
             an ef that the user gave, which is used as given, where 30 % do: nothing tells it that it wandered among
             rows that are not allowed
 
-Walks and lists may find too little; the cheapest of exact, gather, excerpt and scan is their fallback, and a walk may
-cost as much as that before it gives up: together at most twice the fallback.
+Walks and lists may find too little; the cheapest of exact, gather, scan and an excerpt that is there is their fallback,
+and a walk may cost as much as that before it gives up: together at most twice the fallback.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def choose(
         return Plan(Arm.EXACT, only, rows, matching, costs, source=measured.source)
     arm = Arm(min(costs, key=lambda name: (costs[name], name != Arm.EXACT)))
     plan = Plan(arm, _reason(matching, rows, arm), rows, matching, costs, source=measured.source)
-    return _with_effort(measured, plan, traits, max(k, ef), nprobe, bounded)
+    return _with_effort(measured, plan, traits, max(k, ef), nprobe, bounded, copied)
 
 
 def _costs(
@@ -141,14 +141,17 @@ def _only_exact(matching: Estimate, costs: dict[str, float], k: int, exact: bool
     return ""
 
 
-def _with_effort(measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool) -> Plan:
+def _with_effort(
+    measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool, copied: bool
+) -> Plan:
     """The plan with what its arm needs to know, and with what answers when the arm finds too little."""
     lists = max((index.lists for index in traits), default=0)
     if plan.arm is Arm.SCAN:
         return plan if _has_flat(traits) else replace(plan, nprobe=lists)
     if plan.arm in (Arm.EXACT, Arm.GATHER, Arm.EXCERPT):
         return plan
-    fallback = min((arm for arm in BOUNDED if arm.value in plan.costs), key=lambda arm: plan.costs[arm])
+    sound = (arm for arm in BOUNDED if arm.value in plan.costs and (copied or arm is not Arm.EXCERPT))
+    fallback = min(sound, key=lambda arm: plan.costs[arm])
     if plan.arm is Arm.LISTS:
         probed = min(max(1, nprobe), lists)
         reason = f"{plan.reason}; {probed:,} of {lists:,} lists"
