@@ -79,6 +79,8 @@ def arms_of(docs: vecdb.Collection, query: Any) -> list[str]:
     costs: set[str] = set()
     for part in docs.explain(query).segments:
         costs |= set(part.plan.costs)
+    if Arm.GATHER in costs:
+        costs.add(Arm.EXCERPT)  # copies of what is gathered: an arm of filters that repeat, as these do
     return [FREE, *sorted(costs)]
 
 
