@@ -53,8 +53,8 @@ def test_estimates_are_those_of_the_levels(bits, dim):
     rest = matrix.vectors.astype(float) - centre
     factor = (rest**2).sum(1) / np.maximum((rest * levels).sum(1), 1e-30)
     wanted = (rest**2).sum(1) - 2 * factor * (levels @ (whole.astype(float) * unit))
-    lines = len(query) // (64 * (8 // bits))
-    got = [row_codes.row_estimate(bits, records, factors, row, query, lines, unit, shift) for row in range(40)]
+    got = np.empty(40, np.float32)
+    row_codes.estimate_records(bits, records, factors, query, unit, shift, got)
     np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3 * np.abs(wanted).max())
 
 
@@ -72,10 +72,8 @@ def test_estimates_err_as_the_theory_says(bits, lost, metric):
     for i in range(5):
         quantize.centre_query(int(metric), queries, i, frozen(centre), moved)
         unit, shift = row_codes.encode_query(bits, moved, whole, query)
-        lines = len(query) // (64 * (8 // bits))
-        got = np.array(
-            [row_codes.row_estimate(bits, records, factors, r, query, lines, unit, shift) for r in range(500)]
-        )
+        got = np.empty(500, np.float32)
+        row_codes.estimate_records(bits, records, factors, query, unit, shift, got)
         off = got - oracles.distances(metric, matrix.vectors, queries[i])
         expected = np.linalg.norm(moved) * lengths.mean() * np.sqrt(lost / (1 - lost) / 384)
         assert off.std() < (2.6 if metric == Metric.L2 else 1.3) * expected

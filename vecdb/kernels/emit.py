@@ -42,11 +42,16 @@ def address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any
     return data if offset is None else builder.gep(data, [builder.mul(offset, I64(item_bytes))])
 
 
+def row_stride(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    """Bytes from one row of a 2-D array to the next."""
+    strides = context.make_array(array_type)(context, builder, array).strides
+    return cgutils.unpack_tuple(builder, strides, array_type.ndim)[0]
+
+
 def row_address(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
     """Byte pointer to array[row] of a 2-D array."""
-    data = context.make_array(array_type)(context, builder, array)
-    stride = cgutils.unpack_tuple(builder, data.strides, array_type.ndim)[0]
-    return builder.gep(builder.bitcast(data.data, I8.as_pointer()), [builder.mul(row, stride)])
+    start = address(context, builder, array_type, array)
+    return forward(builder, start, builder.mul(row, row_stride(context, builder, array_type, array)))
 
 
 def element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -155,42 +160,6 @@ def dot_step_generic(builder: Any, total: Any, codes: Any, query: Any) -> Any:
         for first in (0, 1):
             lanes = ir.Constant(SUMS, list(range(first, 32, 2)))
             total = builder.add(total, builder.shuffle_vector(product, blank, lanes))
-    return total
-
-
-def sum_of_slots(builder: Any, bits: int, left: Any, right: Any, lines: Any, step: Callable[..., Any]) -> Any:
-    """16 partial sums of level * query byte over `lines` cache lines, at least one, of levels of `bits` bits.
-
-    Levels are masked where they stand in their byte and so are 2^(bits * slot) times too large, as each slot's sum is;
-    the shift of the sums at the end is exact.
-    """
-    slots = 8 // bits
-    before, line, done = (
-        builder.block,
-        builder.append_basic_block("slots.line"),
-        builder.append_basic_block("slots.done"),
-    )
-    builder.branch(line)
-    builder.position_at_end(line)
-    at, totals = builder.phi(I64), [builder.phi(SUMS) for _ in range(slots)]
-    codes = load(builder, forward(builder, left, builder.mul(at, I64(LINE))), BYTES)
-    queries = forward(builder, right, builder.mul(at, I64(LINE * slots)))
-    after = []
-    for slot, total in enumerate(totals):
-        mask = ((1 << bits) - 1) << (bits * slot)
-        levels = codes if slots == 1 else builder.and_(codes, constant(BYTES, mask - 256 if mask > 127 else mask))
-        after.append(step(builder, total, levels, load(builder, forward(builder, queries, slot * LINE), BYTES)))
-    following = builder.add(at, I64(1))
-    builder.cbranch(builder.icmp_signed("<", following, lines), line, done)
-    at.add_incoming(I64(0), before)
-    at.add_incoming(following, line)
-    for total, added in zip(totals, after, strict=True):
-        total.add_incoming(constant(SUMS, 0), before)
-        total.add_incoming(added, line)
-    builder.position_at_end(done)
-    total = after[0]
-    for slot in range(1, slots):
-        total = builder.add(total, builder.ashr(after[slot], constant(SUMS, bits * slot)))
     return total
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from vecdb.kernels.distance import rescore
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_row
 from vecdb.kernels.jit import inlined, kernel
+from vecdb.kernels.level_dots import level_dots
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys, row_estimate
 from vecdb.kernels.scan import push
 from vecdb.kernels.topk import NO_KEY, keep_smallest, pack_key
 from vecdb.types import AnyArray
 
-RECORDS_AHEAD = 8  # records that are asked for ahead of the one being scored
+TOGETHER = 8  # records that are scored while as many are on their way
 
 
 @kernel
@@ -37,12 +38,16 @@ def gather_records(
     """
     lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
     count, worst, total = 0, NO_KEY, rows.shape[0]
-    for at in range(total):
-        if at + RECORDS_AHEAD < total:
-            prefetch_row(records, np.intp(rows[at + RECORDS_AHEAD]), asked)
-        row = rows[at]
-        key = pack_key(row_estimate(bits, records, factors, row, query, lines, unit, shift), row)
-        count, worst = push(keys, count, key, worst, pool)
+    dots = np.empty(TOGETHER, np.int64)
+    for first in range(0, total, TOGETHER):
+        here, ahead = min(TOGETHER, total - first), first + TOGETHER if first > 0 else 0
+        for j in range(ahead, min(first + 2 * TOGETHER, total)):
+            prefetch_row(records, np.intp(rows[j]), asked)
+        level_dots(bits, records, rows, first, here, query, lines, dots)
+        for j in range(here):
+            row = rows[first + j]
+            key = pack_key(row_estimate(factors, row, dots[j], unit, shift), row)
+            count, worst = push(keys, count, key, worst, pool)
     if count > pool:
         keep_smallest(keys, count, pool)
         count = pool

@@ -15,6 +15,7 @@ import numpy as np
 
 from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.level_dots import level_dots
 from vecdb.kernels.row_codes import LINE, row_estimate
 from vecdb.kernels.scan import is_allowed
 from vecdb.kernels.twins import next_twin
@@ -88,9 +89,11 @@ def score_fresh(
     The links of each that goes below `lowest`, the next candidate till then, are prefetched.
     """
     count, asked = np.uintp(0), np.intp((4 * links.shape[1] + LINE - 1) // LINE)
-    for j in range(np.uintp(first), np.uintp(end)):
-        row = np.uintp(fresh[j])
-        estimate = row_estimate(bits, records, factors, row, query, lines, unit, shift)
+    level_dots(bits, records, fresh, first, end - first, query, lines, keys)  # each is replaced when it has been read
+    start = np.uintp(first)
+    for j in range(np.uintp(end - first)):
+        row = np.uintp(fresh[start + j])
+        estimate = row_estimate(factors, row, keys[j], unit, shift)
         if extra.shape[0] > 0:
             estimate -= weight * extra[row]
         key = node_key(estimate, row)

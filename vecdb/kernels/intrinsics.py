@@ -1,4 +1,4 @@
-"""What Numba does not offer: prefetch, bit scan, float16, dot products of codes, sorted insertion, atomics.
+"""What Numba does not offer: prefetch, bit scan, float16, dot products of bytes, sorted insertion, atomics.
 
 Each is a module-level intrinsic, because a jitted closure over an intrinsic never hits the cache, and has a plain
 Python twin for NUMBA_DISABLE_JIT=1.
@@ -117,47 +117,6 @@ def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -
         return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [builder.load(total)])
 
     return types.int32(codes, types.intp, query, types.intp), codegen
-
-
-def _level_dot_twin(bits: int) -> Any:
-    def twin(records: AnyArray, row: int, query: AnyArray, lines: int) -> np.int32:
-        levels = records[row, : int(lines) * LINE].reshape(-1, 1, LINE) >> np.arange(0, 8, bits)[:, None]
-        return np.int32(np.vdot((levels & ((1 << bits) - 1)).astype(np.int64), query[: levels.size].astype(np.int64)))
-
-    return twin
-
-
-def _level_dot(bits: int, records: Any, query: Any) -> Any:
-    step = emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left = emit.row_address(context, builder, signature.args[0], args[0], args[1])
-        right = emit.address(context, builder, signature.args[2], args[2])
-        total = emit.sum_of_slots(builder, bits, left, right, args[3], step)
-        return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
-
-    return types.int32(records, types.intp, query, types.intp), codegen
-
-
-@emit.with_twin(_level_dot_twin(2))
-def level_dot_2(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
-    """int32 sum of level * query over the 4 levels in each byte of `lines` * 64 bytes of records[row].
-
-    records uint8 (n, stride); query int8: 64 bytes for each of the 4 levels of the bytes of a line, line by line.
-    """
-    return _level_dot(2, records, query)
-
-
-@emit.with_twin(_level_dot_twin(4))
-def level_dot_4(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
-    """The same for 2 levels of 4 bits in each byte."""
-    return _level_dot(4, records, query)
-
-
-@emit.with_twin(_level_dot_twin(8))
-def level_dot_8(typing_context: Any, records: Any, row: Any, query: Any, lines: Any) -> Any:
-    """The same for one level of 8 bits in each byte."""
-    return _level_dot(8, records, query)
 
 
 def _insert_sorted_twin(pool: AnyArray, blocks: int, key: int) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import L2
-from vecdb.kernels.intrinsics import level_dot_2, level_dot_4, level_dot_8, prefetch_row
+from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.level_dots import level_dots
 from vecdb.kernels.quantize import quantise, residual, take_levels
 from vecdb.kernels.topk import keep_smallest, key_row, pack_key
 from vecdb.types import AnyArray
@@ -47,29 +48,14 @@ def tail_width(bits: int, dim: int) -> int:
 
 
 @inlined
-def level_dot(bits: int, records: AnyArray, row: Integer, query: AnyArray, lines: int) -> np.int32:
-    if bits == 2:
-        return np.int32(level_dot_2(records, np.intp(row), query, np.intp(lines)))
-    if bits == 4:
-        return np.int32(level_dot_4(records, np.intp(row), query, np.intp(lines)))
-    return np.int32(level_dot_8(records, np.intp(row), query, np.intp(lines)))
+def row_estimate(factors: AnyArray, row: Integer, dot: Integer, unit: np.float32, shift: np.float32) -> np.float32:
+    """The estimated distance of a row without what is the same for all rows.
 
-
-@inlined
-def row_estimate(
-    bits: int,
-    records: AnyArray,
-    factors: AnyArray,
-    row: Integer,
-    query: AnyArray,
-    lines: int,
-    unit: np.float32,
-    shift: np.float32,
-) -> np.float32:
-    """The estimated distance of a row without what is the same for all rows; factors is records as float32."""
+    factors  the records as float32;  dot: of the row's levels and the coded query, see level_dots
+    """
     last = np.uintp(factors.shape[1] - 1)
-    dot = np.float32(level_dot(bits, records, row, query, lines))
-    return np.float32(factors[row, last - np.uintp(1)] + factors[row, last] * (unit * dot + shift))
+    along = unit * np.float32(np.int32(dot)) + shift
+    return np.float32(factors[row, last - np.uintp(1)] + factors[row, last] * along)
 
 
 @kernel
@@ -135,9 +121,11 @@ def estimate_records(
     out: AnyArray,
 ) -> None:
     """out float32 (n,) = row_estimate of every row."""
-    lines = query.shape[0] // (LINE * (8 // bits))
-    for row in range(records.shape[0]):
-        out[row] = row_estimate(bits, records, factors, row, query, lines, unit, shift)
+    lines, count = query.shape[0] // (LINE * (8 // bits)), records.shape[0]
+    dots = np.empty(count, np.int64)
+    level_dots(bits, records, np.arange(count, dtype=np.int32), 0, count, query, lines, dots)
+    for row in range(count):
+        out[row] = row_estimate(factors, row, dots[row], unit, shift)
 
 
 @inlined
@@ -155,9 +143,11 @@ def refine_keys(
     """keys[:kept] = the best of the rows in keys[:count] by other codes, in no order."""
     unit, shift = encode_query(bits, moved, levels, query)
     lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    rows = np.empty(count, np.int32)
     for j in range(count):
-        prefetch_row(records, np.intp(key_row(keys[j])), asked)
+        rows[j] = key_row(keys[j])
+        prefetch_row(records, np.intp(rows[j]), asked)
+    level_dots(bits, records, rows, 0, count, query, lines, keys)
     for j in range(count):
-        row = key_row(keys[j])
-        keys[j] = pack_key(row_estimate(bits, records, factors, row, query, lines, unit, shift), row)
+        keys[j] = pack_key(row_estimate(factors, rows[j], keys[j], unit, shift), rows[j])
     keep_smallest(keys, count, kept)
