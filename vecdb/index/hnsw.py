@@ -31,9 +31,9 @@ from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 QUANTISER = "rabitq-records-v1"
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 EFFORTS_MAX = 1024  # readings of the curves that are kept
-# By bits, the rows scored exactly beyond k: so many, and at least this share of k. Two bits have been looked at with
-# FINE_BITS by then.
-RESCORED = {2: (5, 0.2), 4: (30, 0.5), 8: (5, 0.2)}
+# By bits, the rows scored exactly beyond k: at least so many and this share of k, and of a wide walk, which is meant to
+# miss less, up to this share of ef that is at most that of k. Two bits have been looked at with FINE_BITS by then.
+RESCORED = {2: (5, 0.2, 0.2, 0.5), 4: (30, 1.5, 0.35, 10.0), 8: (5, 0.2, 0.0, 0.0)}
 NO_BALLS = frozen(np.empty((0, 2), np.int64))
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
@@ -226,8 +226,8 @@ class HnswIndex:
         """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""
         if not self.graph.codes.sure or self.matrix.dim < FEW_DIMS:
             return ef
-        least, share = RESCORED[self.graph.bits]
-        return k + max(least, int(share * k))
+        least, share, of_ef, most = RESCORED[self.graph.bits]
+        return k + max(least, int(share * k), int(min(of_ef * ef, most * k)))
 
     def _take(self, walks: int) -> Visited:
         try:
