@@ -11,9 +11,10 @@ from __future__ import annotations
 import pytest
 
 from tests.simdisk import matrix
-from tests.simdisk.inject import WAYS
+from tests.simdisk.inject import WAYS, Fault
 from tests.simdisk.session import COMPILED, no_turns, scene
-from tests.simdisk.sites import written_sites
+from tests.simdisk.sites import Site, written_sites
+from tests.simdisk.stories import STORIES, make_templates, tell
 from tests.simdisk.workloads import small_codes
 
 
@@ -27,6 +28,21 @@ def test_every_site_fails() -> None:
     assert covered.told["Poisoned"] > 2
     print("\n".join(covered.lines()))
     print(f"{len(covered.ways)} sites, {covered.runs} runs, told: {dict(covered.told)}")
+
+
+def test_a_disk_that_fails_during_a_repair_does_not_pass_for_a_lost_catalog() -> None:
+    """`tell` accepts no other error than those of the disk."""
+    COMPILED.wait("float32")
+    repair = next(story for story in STORIES if story.name == "repair")
+    site = Site("storage/catalog.py", "LmdbCatalog._map_size", "size")
+    with scene() as place, small_codes(), no_turns():
+        (place / "templates").mkdir()
+        models = make_templates(place / "templates")
+        disk, _ = tell(repair, place, models)
+        assert disk.calls[site] > 2
+        for number in range(1, disk.calls[site] + 1):
+            _, told = tell(repair, place, models, Fault(site, "EIO", number=number))
+            assert len(told) <= 1
 
 
 def test_sites_are_found_in_the_sources() -> None:

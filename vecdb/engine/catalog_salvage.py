@@ -45,6 +45,8 @@ def readable_catalog(seams: Seams, source: Path, beside: Path) -> Iterator[LmdbC
         try:
             catalog = LmdbCatalog(seams, place, number, writable=False, locked=locked, look="nothing")
         except StorageFailed as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # the disk failed, which tells nothing of the catalog
             raise hopeless(source, str(error)) from error
         try:
             yield catalog
