@@ -87,3 +87,23 @@ def test_nothing_counts_on_a_closing_record_that_only_the_cache_has(place: Path)
     second = reborn(place, moment_of(first, "write_at 0000"), first)  # the closing record is written, and not synced
     second.upsert("docs", some(2, 3))
     check_every_power_loss(place, second, second.model)
+
+
+def test_log_files_that_retire_together_go_one_after_the_other(place: Path) -> None:
+    """A file system may lose removals in any order; a log with a file missing in between would be refused."""
+    session = Session(SimulatedDisk(place, STRICT), place)
+    session.create("docs")
+    for number in range(4):
+        session.upsert("docs", some(number, 2))
+        session.reopen()
+    session.upsert("docs", some(9, 1))
+    before = len(session.moments)
+    session.steps()
+    abandon(session.db)
+    removals = [moment for moment in session.moments[before:] if moment.what.startswith("remove 0000")]
+    assert len(removals) > 3
+    for moment in removals:
+        for left in power_loss(moment.state, STRICT, Random(1), 20):
+            db = open_on(SimulatedDisk(place, STRICT, left), place, seed=9)
+            assert read_model(db) == session.model
+            db.close()

@@ -197,14 +197,17 @@ class Wal:
             raise Poisoned(self.poison) from error
 
     def retire(self, applied_lsn: int) -> None:
-        """Removes files whose batches the catalog holds; never the newest."""
+        """Removes files whose batches the catalog holds; never the newest.
+
+        Each is gone durably before the next goes: a file system may lose removals in any order, and a log that lacks a
+        file between two others is damaged.
+        """
         gone = [file for file in self.files[:-1] if file.last_lsn <= applied_lsn]
         self.archive([file.path for file in gone])
         for file in gone:
             self.seams.disk.reach("log:retire", file.last_lsn)
             self.seams.disk.remove(file.path)
             self.files = [kept for kept in self.files if kept is not file]
-        if gone:
             self._sync_directory()
 
     def close(self, clean: bool) -> None:
