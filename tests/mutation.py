@@ -39,6 +39,10 @@ FILES = (
 # From the quickest to the slowest; the first failure ends a run.
 TESTS = (
     "tests/files/test_record.py",
+    "tests/storage/test_wal_scan.py",
+    "tests/storage/test_wal_salvage.py",
+    "tests/storage/test_wal_writing.py",
+    "tests/storage/test_wal_durable.py",
     "tests/storage/test_wal.py",
     "tests/storage/test_catalog.py",
     "tests/crash/test_recovery.py",

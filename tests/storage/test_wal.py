@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import FaultyDisk, bad_sync, no_space
-from tests.storage.logs import UUID, Log, lsns
+from tests.storage.logs import UUID, Log, lsns, three_files
 from vecdb.errors import Corrupted, Poisoned, StorageFailed, UnsupportedFormat
 from vecdb.files.disk import LocalDisk
 from vecdb.files.record import FILE_HEADER_SIZE, FRAME_MAX, RECORD_HEADER_SIZE, FileHeader
@@ -185,15 +185,6 @@ def test_a_failed_rotation_leaves_the_old_file_in_use(tmp_path: Path) -> None:
 
 
 # ---- several files --------------------------------------------------------------------------------------------------
-def three_files(log: Log) -> list[Path]:
-    log.write(1, 3)
-    log.wal.rotate()
-    log.write(4, 6)
-    log.wal.rotate()
-    log.write(7, 8)
-    return [file.path for file in log.wal.files]
-
-
 def test_files_follow_each_other_and_retire(log: Log) -> None:
     paths = three_files(log)
     assert lsns(log.scan()) == list(range(1, 9))
@@ -302,12 +293,3 @@ def test_a_rewriting_that_fails_leaves_the_old_files(tmp_path: Path) -> None:
     wal.rewrite(1, ((b.lsn, b.time_ns, [b.payload]) for b in log.scan().batches))
     wal.append(4, 1004, [b"batch 4 ", bytes([4]) * 28])
     assert lsns(log.scan()) == [1, 2, 3, 4]
-
-
-def test_files_that_are_not_of_the_log_stay(log: Log) -> None:
-    log.write(1, 2)
-    (log.directory / "notes.txt").write_text("mine")
-    (log.directory / f"{1:020d}-{'0' * 32}.tmp").write_bytes(b"half a header")
-    found = log.scan()
-    assert lsns(found) == [1, 2]
-    assert [path.suffix for path in found.leftovers] == [".tmp"]

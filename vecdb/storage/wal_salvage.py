@@ -1,6 +1,7 @@
 """Reading a log that `wal_scan` refuses: every batch up to the first damage, and what can be told of the rest.
 
 A batch counts only if all before it are there, so nothing beyond the damage is taken; it is read to name what is lost.
+A file without a header bars nothing by itself: what it held is missing before the next one.
 """
 
 from __future__ import annotations
@@ -61,9 +62,12 @@ def salvage(disk: Disk, directory: Path, uuid: bytes | None, applied_lsn: int | 
     applied_lsn   the last batch that the catalog has; None, when that is lost: the last before the first file
     """
     tail = LogTail(0)
-    files = _files(disk, directory, uuid, tail)
-    if applied_lsn is None:
-        applied_lsn = files[0][1].start_lsn - 1 if files else 0
+    files, unusable = _files(disk, directory, uuid)
+    # What is unusable before the first file is told by the batches that are missing, if the catalog lacks any.
+    first = files[0][1].start_lsn if files else 1
+    early = [damage for damage in unusable if _start(damage) < first]
+    if applied_lsn is None:  # nobody knows what the catalog lacks
+        applied_lsn, tail.damage = first - 1, list(early)
     tail.applied_lsn = tail.highest = applied_lsn
     for i, (path, header) in enumerate(files):
         successor = files[i + 1][1] if i + 1 < len(files) else None
@@ -73,15 +77,24 @@ def salvage(disk: Disk, directory: Path, uuid: bytes | None, applied_lsn: int | 
         if header.start_lsn > tail.next_lsn:
             missing = f"batches {tail.next_lsn} to {header.start_lsn - 1} are missing before it"
             tail.damage.append(Corrupted(path, 0, missing))
-        _read(disk, path, header, successor, tail)
-    if applied_lsn and not files and not tail.damage:
+        follows = successor is not None and successor.previous == header.checksum
+        _read(disk, path, header, successor if follows else None, tail)
+    if applied_lsn and not files and not unusable:
         tail.damage.append(Corrupted(directory, 0, "the log is missing"))
+    tail.damage += [damage for damage in unusable if damage not in early]
+    tail.damage.sort(key=lambda damage: Path(damage.path).name)
     return tail
 
 
-def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> list[tuple[Path, FileHeader]]:
-    """The files of the highest epoch that belong to the database, in order."""
+def _start(damage: Corrupted) -> int:
+    """The lsn that the name of the damaged file begins with."""
+    return names.wal_start(Path(damage.path).name) or 0
+
+
+def _files(disk: Disk, directory: Path, uuid: bytes | None) -> tuple[list[tuple[Path, FileHeader]], list[Corrupted]]:
+    """The files of the highest epoch that belong to the database, in order; and what is wrong with the others."""
     found: list[tuple[Path, FileHeader]] = []
+    unusable: list[Corrupted] = []
     for name in disk.list(directory) if disk.kind(directory) == "directory" else []:
         if names.wal_start(name) is None:
             continue
@@ -89,26 +102,22 @@ def _files(disk: Disk, directory: Path, uuid: bytes | None, tail: LogTail) -> li
         try:
             header = decode_file_header(read_file(disk, path, FILE_HEADER_SIZE))
         except StorageFailed as error:
-            tail.damage.append(Corrupted(path, 0, str(error)))
+            unusable.append(Corrupted(path, 0, str(error)))
             continue
         if isinstance(header, int):
             raise UnsupportedFormat(header, FILE_FORMAT, FILE_FORMAT)
         if header is None:
-            tail.damage.append(Corrupted(path, 0, "the header of the log file is damaged"))
+            unusable.append(Corrupted(path, 0, "the header of the log file is damaged"))
         else:
             found.append((path, header))
     if uuid is None and found:
         uuid = Counter(header.uuid for _, header in found).most_common(1)[0][0]
     for path, header in found:
         if header.uuid != uuid:
-            tail.damage.append(Corrupted(path, 0, "the log file belongs to another database"))
+            unusable.append(Corrupted(path, 0, "the log file belongs to another database"))
     own = [(path, header) for path, header in found if header.uuid == uuid]
     epoch = max((header.epoch for _, header in own), default=0)
-    files = in_order([(path, header) for path, header in own if header.epoch == epoch])
-    # Damage before the first file that can be read is told by the batches that are missing, and does not bar the rest.
-    if files and all(Path(damage.path).name < files[0][0].name for damage in tail.damage):
-        tail.damage.clear()
-    return files
+    return in_order([(path, header) for path, header in own if header.epoch == epoch]), unusable
 
 
 def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | None, tail: LogTail) -> None:
