@@ -44,6 +44,8 @@ TESTS = (
     "tests/storage/test_wal_writing.py",
     "tests/storage/test_wal_durable.py",
     "tests/storage/test_wal.py",
+    "tests/storage/test_lmdb_catalog.py",
+    "tests/storage/test_compaction.py",
     "tests/storage/test_catalog.py",
     "tests/crash/test_recovery.py",
     "tests/simdisk/test_stories.py",

@@ -18,7 +18,7 @@ import lmdb
 
 from vecdb.errors import Closed, Poisoned, StorageFailed
 from vecdb.files import names
-from vecdb.files.disk import DIRECTORY_MODE, FILE_MODE, REMEDIES, remove_tree
+from vecdb.files.disk import FILE_MODE, REMEDIES, remove_tree
 from vecdb.files.pipe import relay
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog_check import DATA, Look, check_catalog
@@ -176,7 +176,6 @@ class LmdbCatalog:
         old.leave(catalog=True)
         with contextlib.suppress(StorageFailed):  # the next open sweeps it
             remove_tree(disk, old.path)
-            disk.sync_directory(self.directory)
 
     def _copy(self, temporary: Path) -> None:
         self._copy_pages(temporary)
@@ -189,7 +188,6 @@ class LmdbCatalog:
         except lmdb.Error as error:
             raise _translate(error, "cannot copy the catalog") from error
         (temporary / DATA).chmod(FILE_MODE)  # LMDB does not ask for our mode
-        temporary.chmod(DIRECTORY_MODE)
 
     def _take_back(self, target: Path, temporary: Path, error: BaseException) -> None:
         """A copy that is not gone on with must not be there at the next open, which takes the newest."""
@@ -265,7 +263,6 @@ def create_catalog(seams: Seams, directory: Path, uuid: bytes | None = None) -> 
         with catalog.write() as writer:
             writer.put(Table.DATABASE, UUID_KEY, seal(UUID_KEY, uuid))
     catalog.close()
-    (path / DATA).chmod(FILE_MODE)
     seams.disk.sync_directory(path)
 
 

@@ -1,0 +1,99 @@
+"""Goal: compacting the catalog changes nothing that is read, and when the disk refuses a step, nothing at all.
+
+Method: a disk that fails at one call, once or more often, and a limit on the size of files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Call, FaultyDisk, bad_sync
+from tests.storage.logs import CountingDisk
+from tests.storage.test_catalog import put, rows
+from tests.storage.test_lmdb_catalog import UUID, Failing, file_size_limit, fill, opened
+from vecdb.errors import Poisoned, StorageFailed
+from vecdb.files.disk import LocalDisk
+from vecdb.files.seams import Seams
+from vecdb.storage.catalog import create_catalog
+from vecdb.storage.snapshot import Table
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    create_catalog(Seams(), tmp_path, UUID)
+    return tmp_path
+
+
+def listing(path: Path) -> list[str]:
+    return sorted(found.name for found in path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["make_directory", "rename", "sync", "sync_directory"])
+def test_a_compaction_that_fails_changes_nothing(place: Path, name: str) -> None:
+    failing = Failing(name)
+    catalog = opened(place, disk=failing.disk)
+    put(catalog, a="1")
+    failing.arm()
+    with pytest.raises(StorageFailed):
+        catalog.compact()
+    assert failing.times == 0
+    assert (listing(place), catalog.generation) == (["catalog-1"], 1)
+    put(catalog, a="2")
+    catalog.compact()
+    assert (listing(place), catalog.generation, rows(catalog.read())) == (["catalog-2"], 2, {"a": "2"})
+    catalog.close()
+
+
+def test_a_copy_that_the_disk_refuses_is_removed(place: Path) -> None:
+    catalog = opened(place)
+    fill(catalog)
+    with file_size_limit(100_000), pytest.raises(StorageFailed, match="cannot copy the catalog"):
+        catalog.compact()
+    assert listing(place) == ["catalog-1"]
+    catalog.compact()
+    assert len(list(catalog.read().scan(Table.RECORDS, b""))) == 600
+    catalog.close()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_copy_whose_name_may_be_durable_is_taken_back(place: Path, number: int) -> None:
+    """The next open takes the newest catalog, and this process goes on writing to the old one."""
+    seen: list[str] = []
+
+    def fault(call: Call) -> None:
+        if call.name == "sync_directory" and call.path == place and armed:
+            seen.append(call.name)
+            if len(seen) <= number:
+                raise bad_sync(call.path)
+
+    armed = False
+    catalog = opened(place, disk=FaultyDisk(LocalDisk(), fault))
+    put(catalog, a="1")
+    armed = True
+    with pytest.raises(StorageFailed if number == 1 else Poisoned):
+        catalog.compact()
+    assert "catalog-2" not in listing(place)
+    assert (catalog.generation, rows(catalog.read())) == (1, {"a": "1"})
+    catalog.close()
+
+
+def test_compaction_gives_back_what_was_free(place: Path) -> None:
+    catalog = opened(place)
+    fill(catalog)
+    with catalog.write() as writer:
+        for number in range(500):
+            writer.delete(Table.RECORDS, b"%08d" % number)
+    used = catalog.size() - catalog.free_bytes()
+    catalog.compact()
+    assert (catalog.size(), catalog.free_bytes()) == (used, 0)
+    catalog.close()
+
+
+def test_no_file_stays_open(place: Path) -> None:
+    disk = CountingDisk()
+    catalog = opened(place, disk=disk)
+    catalog.compact()
+    assert disk.open_files == []
+    catalog.close()
