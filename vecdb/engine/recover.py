@@ -145,10 +145,11 @@ def adopt(engine: Engine, fresh: Engine) -> None:
     """The reading engine takes over a newer state; collection handles keep working. Held: append_lock."""
     engine.catalog, engine.snapshot, engine.state = fresh.catalog, fresh.snapshot, fresh.state
     engine.names, engine.last_lsn, engine.published_lsn = fresh.names, fresh.last_lsn, fresh.published_lsn
-    for number, old in engine.collections.items():
+    for number, old in list(engine.collections.items()):
         new = fresh.collections.pop(number, None)
         if new is None:
             old.dropped = True
+            del engine.collections[number]  # its snapshot would keep the writer from using pages again
             continue
         old.meta, old.growing, old.flats, old.next_sequence = new.meta, new.growing, new.flats, new.next_sequence
         old.staged = new.staged
