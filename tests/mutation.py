@@ -44,6 +44,7 @@ TESTS = (
     "tests/storage/test_wal_writing.py",
     "tests/storage/test_wal_durable.py",
     "tests/storage/test_wal.py",
+    "tests/rules/test_format.py",
     "tests/storage/test_lmdb_catalog.py",
     "tests/storage/test_compaction.py",
     "tests/storage/test_catalog.py",
