@@ -1,12 +1,15 @@
-"""Goal: compacting the catalog changes nothing that is read, and when the disk refuses a step, nothing at all.
+"""Goal: a copy of the catalog has all that is read; when the disk refuses a step of compaction, nothing changes.
 
 Method: a disk that fails at one call, once or more often, and a limit on the size of files.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from tests.faults import Call, FaultyDisk, bad_sync
@@ -16,8 +19,8 @@ from tests.storage.test_lmdb_catalog import UUID, Failing, file_size_limit, fill
 from vecdb.errors import Poisoned, StorageFailed
 from vecdb.files.disk import LocalDisk
 from vecdb.files.seams import Seams
-from vecdb.storage.catalog import create_catalog
-from vecdb.storage.snapshot import Table
+from vecdb.storage.catalog import copy_catalog, create_catalog
+from vecdb.storage.snapshot import LmdbReader, Table
 
 
 @pytest.fixture
@@ -96,4 +99,34 @@ def test_no_file_stays_open(place: Path) -> None:
     catalog = opened(place, disk=disk)
     catalog.compact()
     assert disk.open_files == []
+    catalog.close()
+
+
+# ---- copies elsewhere -----------------------------------------------------------------------------------------------
+def test_copied_pages_are_a_catalog(place: Path, tmp_path: Path) -> None:
+    catalog = opened(place)
+    put(catalog, a="1", b="2")
+    pieces: list[bytes] = []
+    copy_catalog(catalog.read(), pieces.append)
+    (tmp_path / "copy" / "catalog-1").mkdir(parents=True)
+    (tmp_path / "copy" / "catalog-1" / "data.mdb").write_bytes(b"".join(pieces))
+    copied = opened(tmp_path / "copy", writable=False)
+    assert rows(copied.read()) == {"a": "1", "b": "2"}
+    copied.close()
+    catalog.close()
+
+
+class Unreadable(LmdbReader):
+    """LMDB meets a bad sector in the middle of a copy."""
+
+    def copy_pages(self, descriptor: int) -> None:
+        os.write(descriptor, b"half")
+        raise lmdb.Error("mdb_env_copyfd3: Input/output error")
+
+
+def test_pages_that_cannot_be_copied_say_why(place: Path) -> None:
+    catalog = opened(place)
+    with pytest.raises(StorageFailed, match=r"cannot copy the catalog: .*device failed") as caught:
+        copy_catalog(Unreadable(catalog.current), print)
+    assert caught.value.errno == errno.EIO
     catalog.close()
