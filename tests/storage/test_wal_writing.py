@@ -126,7 +126,7 @@ def test_an_idle_log_is_marked_once(log: Log) -> None:
         log.wal.mark()
         log.wal.sync()
     marks = [record for record in records_of(log.path) if record.kind == MARK]
-    assert [(mark.lsn, mark.synced_upto, mark.offset) for mark in marks] == [(2, synced, synced)]
+    assert [(mark.flags, mark.lsn, mark.synced_upto, mark.offset) for mark in marks] == [(0, 2, synced, synced)]
     log.write(3, 3)
     log.wal.mark()
     assert [record.lsn for record in records_of(log.path) if record.kind == MARK] == [2, 3]
@@ -292,5 +292,5 @@ def test_a_sealed_log_is_a_log_that_was_closed(tmp_path: Path, monkeypatch: pyte
     found = scan(LocalDisk(), tmp_path, UUID, 4)
     assert (lsns(found), found.clean, found.epoch, found.last_lsn) == ([b[0] for b in batches], True, 3, 4 + count)
     closing = records_of(path)[-1]
-    assert (closing.kind, closing.lsn, closing.time_ns) == (CLOSE, 4 + count, 77)
+    assert (closing.kind, closing.flags, closing.lsn, closing.time_ns) == (CLOSE, 0, 4 + count, 77)
     assert (closing.synced_upto, closing.end) == (closing.offset, len(data))

@@ -14,6 +14,7 @@ from vecdb.errors import Corrupted, StorageFailed, UnsupportedFormat
 from vecdb.files import names
 from vecdb.files.disk import Disk, read_file
 from vecdb.files.record import (
+    ALIGN,
     FILE_FORMAT,
     FILE_HEADER_SIZE,
     FileHeader,
@@ -136,9 +137,9 @@ def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | No
     if torn or (successor is not None and end == successor.previous_length):
         return
     tail.damage.append(Corrupted(path, end, "the log is damaged from here on"))
-    at = next_record(data, header.salt, end + 1)
+    at = next_record(data, header.salt, end)
     while at is not None:
         for batch, at, _ in whole_batches(data, header, at):  # noqa: B007, B020
             if batch is not None:
                 tail.take(batch)
-        at = next_record(data, header.salt, at + 1)
+        at = next_record(data, header.salt, at + ALIGN)
