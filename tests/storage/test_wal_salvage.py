@@ -92,7 +92,8 @@ def test_what_is_no_file_of_the_log_is_passed_over(log: Log) -> None:
     log.write(1, 2)
     (log.directory / "notes.txt").write_text("mine")
     (log.directory / f"{1:020d}-{'0' * 32}.tmp").write_bytes(b"half a header")
-    assert summary(tail_of(log)) == ([1, 2], [], [], 2)
+    for applied in (0, None):
+        assert summary(tail_of(log, applied)) == ([1, 2], [], [], 2)
 
 
 def test_only_the_newest_epoch_counts(log: Log) -> None:
