@@ -60,7 +60,7 @@ TESTS = (
     "tests/simdisk/test_sweep.py",
     "tests/simdisk/test_matrix.py",
 )
-SECONDS = 600  # a run that takes longer has noticed: something waits for ever
+SECONDS = 900  # a run that takes longer has noticed: something waits for ever
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
