@@ -130,6 +130,17 @@ def openings(session: Session) -> None:
     session.delete("docs", some(0, 2))
 
 
+def retirement(session: Session) -> None:
+    """One checkpoint covers the files of the log of several openings."""
+    session.create("docs")
+    for number in range(3):
+        session.upsert("docs", some(number, 2))
+        session.reopen()
+    session.upsert("docs", some(2, 2))
+    assert session.steps(1) == ["checkpoint"]
+    session.upsert("docs", some(1, 1))
+
+
 def group_commit(session: Session) -> None:
     """Two threads append while a third syncs: the second sync covers both, and one of them acknowledges for both."""
     session.create("docs")
@@ -249,6 +260,7 @@ WORKLOADS = (
     Workload("schema", schema),
     Workload("several collections", collections),
     Workload("openings", openings),
+    Workload("retirement", retirement),
     Workload("group commit", group_commit),
     Workload("sync=interval", weak, sync="interval"),
     Workload("sync=none", weak, sync="none"),
