@@ -131,9 +131,9 @@ def openings(session: Session) -> None:
 
 
 def retirement(session: Session) -> None:
-    """One checkpoint covers the files of the log of several openings."""
+    """One checkpoint covers the files of the log of several openings, too few to be written as one."""
     session.create("docs")
-    for number in range(3):
+    for number in range(2):
         session.upsert("docs", some(number, 2))
         session.reopen()
     session.upsert("docs", some(2, 2))
