@@ -25,7 +25,7 @@ from tests.storage.test_catalog import put, rows
 from vecdb.errors import Closed, Corrupted, StorageFailed
 from vecdb.files.disk import Disk, LocalDisk
 from vecdb.files.seams import Seams
-from vecdb.storage.catalog import LmdbCatalog, copy_catalog, create_catalog, reader_beside
+from vecdb.storage.catalog import LmdbCatalog, MapFull, copy_catalog, create_catalog, reader_beside
 from vecdb.storage.memory_catalog import MemoryCatalog
 from vecdb.storage.schema import UUID_KEY, unseal
 from vecdb.storage.snapshot import Table
@@ -230,6 +230,23 @@ def test_a_commit_that_the_disk_refuses_changes_nothing(place: Path) -> None:
     catalog.close()
     catalog = opened(place)
     assert len(list(catalog.read().scan(Table.RECORDS, b""))) == 600
+    catalog.close()
+
+
+def test_a_write_is_there_or_the_map_is_told_to_be_full(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB may find that out at the commit, when it writes down which pages are free."""
+    monkeypatch.setattr("vecdb.storage.catalog.MAP_MIN", 300_000)
+    catalog = opened(place)
+    there, refused = 0, 0
+    for count in range(1, 90):
+        try:
+            fill(catalog, count)
+            there = count
+        except MapFull:
+            refused += 1
+        assert len(list(catalog.read().scan(Table.RECORDS, b""))) == there
+    assert there + refused == 89
+    assert refused > 0
     catalog.close()
 
 
