@@ -106,22 +106,24 @@ def reach(progress: Progress, kind: str, wanted: int, seed: int, processes: int)
 
 
 def crash(states: int, pages: int, seed: int, processes: int) -> None:
-    progress = Progress()
-    reach(progress, "disk", states, seed, processes)
-    reach(progress, "pages", pages, seed, processes)
-    lines = [
-        "| what | states judged | distinct, recovered | recoveries swept | seconds of one process | states a second |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    for title, of_pages in (("simulated disk, catalog's twin", False), ("LMDB commits, page by page", True)):
-        done = progress.total(of_pages)
+    for title, kind, wanted in (("Crash states", "disk", states), ("Commits of LMDB, page by page", "pages", pages)):
+        if not wanted:
+            continue
+        progress = Progress()
+        reach(progress, kind, wanted, seed, processes)
+        done = progress.total(kind == "pages")
         rate = done["states"] / max(done["seconds"], 1e-9)
-        cells = [title, *(f"{done[key]:,.0f}" for key in ("states", "distinct", "nested", "seconds")), f"{rate:,.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    seeds = [unit[3] for unit in progress.done]
-    lines += ["", f"Seeds {min(seeds)} to {max(seeds)}, {processes} processes. No acknowledged write was lost."]
-    write_section("Crash states", lines)
-    print("\n".join(lines))
+        cells = [*(f"{done[key]:,.0f}" for key in ("states", "distinct", "nested", "seconds")), f"{rate:,.0f}"]
+        seeds = [unit[3] for unit in progress.done if (unit[0] == "pages") == (kind == "pages")]
+        lines = [
+            "| states judged | distinct, recovered | recoveries swept | seconds of one process | states a second |",
+            "|---|---|---|---|---|",
+            f"| {' | '.join(cells)} |",
+            "",
+            f"Seeds {min(seeds)} to {max(seeds)}, {processes} processes. No acknowledged write was lost.",
+        ]
+        write_section(title, lines)
+        print("\n".join(lines))
 
 
 def faults() -> None:
