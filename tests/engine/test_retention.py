@@ -203,3 +203,60 @@ def test_bad_arguments_are_refused(days: Stepped, tmp_path: Path) -> None:
             vecdb.prune_snapshots(tmp_path / "home", **rule)  # type: ignore[arg-type]
     with pytest.raises(vecdb.InvalidInput, match="one_file"):
         days.db.snapshot_generation(tmp_path / "home", one_file="yes")  # type: ignore[arg-type]
+
+
+DAY = 86_400 * 1_000_000_000
+
+
+def test_what_a_needed_one_builds_on_stays_too(days: Stepped, clock: Minutes, tmp_path: Path) -> None:
+    """The third needs the second, which needs the first: every one that is listed afterwards is whole."""
+    home = tmp_path / "home"
+    live(days, clock, str(home), 1, one_file=True)
+    clock.now += DAY
+    days.db.create_collection("more", dim=2).upsert([1], [[1, 2]])
+    days.db.optimize()
+    days.db.snapshot_generation(home, one_file=True)
+    clock.now += DAY
+    days.db.delete_collection("docs")
+    days.db.optimize()
+    days.db.snapshot_generation(home, one_file=True)
+    taken = vecdb.list_snapshots(home)
+    first, second, third = (Path(info.path).name for info in taken)
+    assert [info.bases for info in taken] == [(), (first,), (second,)]
+    report = vecdb.prune_snapshots(home, hourly=0, daily=1)
+    assert (report.kept, report.needed, report.removed) == ((third,), (first, second), ())
+    for info in vecdb.list_snapshots(home):
+        assert vecdb.verify_snapshot(info.path) == info
+
+
+def test_each_database_keeps_its_newest(days: Stepped, clock: Minutes, tmp_path: Path) -> None:
+    """Two that share a home do not push out each other's snapshots."""
+    home = tmp_path / "home"
+    live(days, clock, str(home), 2)
+    with vecdb.open(tmp_path / "other", maintenance="manual") as other:
+        for _ in range(2):
+            clock.now += DAY // 24
+            other.snapshot_generation(home)
+    taken = [Path(info.path).name for info in vecdb.list_snapshots(home)]
+    assert vecdb.prune_snapshots(home, hourly=1, daily=0).removed == (taken[0], taken[2])
+    assert [Path(info.path).name for info in vecdb.list_snapshots(home)] == [taken[1], taken[3]]
+
+
+@pytest.mark.parametrize("removals", range(3))
+def test_pruning_cut_off_leaves_no_file_without_its_base(
+    days: Stepped, clock: Minutes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removals: int
+) -> None:
+    home = tmp_path / "home"
+    live(days, clock, str(home), 3, one_file=True)
+    clock.now += DAY
+    days.db.snapshot(home / f"{generation_name(NOON + dt.timedelta(days=3), 3)}.vecdb")  # builds on none
+    usual = registry.DEFAULT_SEAMS
+    disk = Dying(usual.disk)
+    disk.left = removals
+    monkeypatch.setattr(registry, "DEFAULT_SEAMS", replace(usual, disk=disk))
+    with pytest.raises(Killed):
+        vecdb.prune_snapshots(home, hourly=0, daily=1)
+    monkeypatch.setattr(registry, "DEFAULT_SEAMS", usual)
+    assert len(vecdb.list_snapshots(home)) == 4 - removals
+    for info in vecdb.list_snapshots(home):
+        assert vecdb.verify_snapshot(info.path) == info

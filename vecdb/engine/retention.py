@@ -104,7 +104,7 @@ class PruneReport:
 def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily: int = DAILY) -> PruneReport:
     """Removes generations that the rule does not keep, and what attempts that were killed left behind.
 
-    hourly, daily   the newest snapshot of each of so many hours and days (UTC) that have one is kept
+    hourly, daily   the newest snapshot of each of so many hours and days (UTC) that have one is kept, of each database
 
     Only snapshots named as `vecdb snapshot create` names them are touched. Nothing that a kept snapshot builds on goes.
     Corrupted, and nothing is removed, while there is a snapshot whose manifest cannot be read: it may build on others.
@@ -115,18 +115,34 @@ def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily
     place = _home(home)
     everything = _sources(place, strict=True)
     sources = [source for source in everything if generation_time(source.name) is not None]
-    chosen = choose_kept([source.manifest.time for source in sources], hourly, daily)
-    others = [source for i, source in enumerate(sources) if i not in chosen]
+    others = []
+    for owner in {source.manifest.uuid for source in sources}:
+        own = [source for source in sources if source.manifest.uuid == owner]
+        chosen = choose_kept([source.manifest.time for source in own], hourly, daily)
+        others += [source for i, source in enumerate(own) if i not in chosen]
+    others = [source for source in sources if source in others]  # oldest first
     kept = [source for source in everything if source not in others]
     if isinstance(place, Store):
         return _report(kept, others, [], _prune_store(place, kept, others))
-    named = {base for source in kept for base in source.manifest.bases}
+    named = _needed_by(kept, everything)
     needed = [source for source in others if source.name in named]
     removed = [source for source in others if source.name not in named]
     disk = registry.DEFAULT_SEAMS.disk
     _sweep(disk, place)
-    size = sum(_remove(disk, Path(source.place)) for source in removed)
+    size = sum(_remove(disk, Path(source.place)) for source in reversed(removed))  # before what they build on
     return _report(kept, removed, needed, size)
+
+
+def _needed_by(kept: Iterable[Source], everything: Iterable[Source]) -> set[str]:
+    """Names of what the kept ones build on, and of what those build on, which stay and must be whole too."""
+    bases = {source.name: source.manifest.bases for source in everything}
+    named, ahead = set[str](), [base for source in kept for base in source.manifest.bases]
+    while ahead:
+        name = ahead.pop()
+        if name not in named:
+            named.add(name)
+            ahead += bases.get(name, ())
+    return named
 
 
 def _report(kept: list[Source], removed: list[Source], needed: list[Source], size: int) -> PruneReport:
