@@ -72,8 +72,8 @@ def batches_until(
     seams: Seams, manifest: Manifest, own: Sequence[LoggedBatch], wanted: Moment
 ) -> Iterator[LoggedBatch]:
     """The batches to replay, in order. InvalidInput when the moment cannot be reached from this snapshot."""
-    own = _own_until(manifest, own, wanted)
-    if not wanted.archive or _is_before_end(manifest, own, wanted):
+    whole, own = own, _own_until(manifest, own, wanted)
+    if not wanted.archive or len(own) < len(whole) or (wanted.lsn is not None and wanted.lsn <= manifest.lsn):
         yield from own
         return
     last = manifest.lsn
@@ -109,12 +109,6 @@ def _own_until(manifest: Manifest, own: Sequence[LoggedBatch], wanted: Moment) -
     if late == 0:
         raise InvalidInput(f"the snapshot of {manifest.time} cannot go back so far; take an earlier one")
     return own[:late]
-
-
-def _is_before_end(manifest: Manifest, own: Sequence[LoggedBatch], wanted: Moment) -> bool:
-    if wanted.lsn is not None:
-        return wanted.lsn <= manifest.lsn
-    return wanted.time_ns is not None and wanted.time_ns < manifest.time_ns
 
 
 # ---- schema ---------------------------------------------------------------------------------------------------------

@@ -49,17 +49,21 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
     """
     assert engine.wal is not None
     engine.wal.check()
-    with poisoning(engine):
-        try:
-            _commit(engine, change)
-        except MapFull:
-            engine.catalog.compact()
+    try:
+        with poisoning(engine):
             try:
                 _commit(engine, change)
-            except MapFull as error:
-                raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
-    with taking_over(engine):
-        take_snapshot(engine)
+            except MapFull:
+                engine.catalog.compact()
+                try:
+                    _commit(engine, change)
+                except MapFull as error:
+                    raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
+        with taking_over(engine):
+            take_snapshot(engine)
+    finally:
+        if engine.archive is not None and not engine.poisoned:
+            engine.archive.settle(engine.snapshot)
 
 
 def _commit(engine: Engine, change: Callable[[Writer], None]) -> None:
@@ -67,7 +71,7 @@ def _commit(engine: Engine, change: Callable[[Writer], None]) -> None:
     with engine.catalog.write() as writer:
         change(writer)
         if engine.archive is not None:
-            engine.archive.note_of(writer, engine.last_lsn)
+            engine.archive.note_of(writer, engine.last_lsn, ahead=True)
 
 
 def take_snapshot(engine: Engine) -> None:

@@ -89,7 +89,7 @@ def cut(engine: Engine, catalog: Callable[[], Reader], link: Link) -> Cut:
         engine.check_open()
         time_ns = engine.seams.clock.time_ns()
         if engine.archive is not None:
-            time_ns = max(time_ns, engine.archive.noted_ns + 1)
+            time_ns = max(time_ns, engine.archive.noted_ns)
         reader = catalog()
         applied = decode_state(reader.get(Table.DATABASE, STATE_KEY)).applied_lsn
         files, maps = _gather(engine, reader, link)

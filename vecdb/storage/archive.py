@@ -2,13 +2,14 @@
 
     <lsn>-<uuid>.wal        log files as they were, linked or copied here before they are removed from the database
     <lsn>-<time>.schema     every collection as it is from this batch and this time on; written before the commit that
-                            makes it so, because changes of the schema are not in the log
+                            makes it so, because changes of the schema are not in the log, and again after it
 
 Names are never used twice, and nothing here is written over. Files of other databases may lie beside them.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgpack
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk, copy_file, is_directory, read_file, remove_tree, try_link, write_file
-from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header
+from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header, highest_synced
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Table
 from vecdb.storage.manifest import decoding, disclose, enclose
@@ -62,6 +63,7 @@ class Archive:
         numbers = [names.schema_numbers(name) for name in seams.disk.list(directory)]
         self.noted_ns = max((found[1] for found in numbers if found is not None), default=0)
         self.noted: Any = None  # what the last description said
+        self.ahead: int | None = None  # the batch of a description of a commit that may not be
 
     def keep(self, paths: Sequence[Path]) -> None:
         """Returns when every file has a synced second name, or a synced copy, here."""
@@ -85,8 +87,8 @@ class Archive:
         copy_file(disk, path, temporary)
         disk.rename(temporary, target)
 
-    def note_of(self, tables: Tables, lsn: int) -> None:
-        """Describes the collections of a catalog, if they are not as last described."""
+    def note_of(self, tables: Tables, lsn: int, *, ahead: bool = False) -> None:
+        """Describes the collections of a catalog, if they are not as last described. `ahead`: before the commit."""
         rows = list(tables.scan(Table.COLLECTIONS, b""))
         metas = [decode_collection(key, value) for key, value in rows]
         told = [(meta.number, meta.name, meta.uuid, meta.fields) for meta in metas]
@@ -95,13 +97,23 @@ class Archive:
         state = decode_state(tables.get(Table.DATABASE, STATE_KEY))
         time_ns = max(self.noted_ns + 1, self.seams.clock.time_ns())
         body = msgpack.packb([self.uuid, lsn, time_ns, state.next_collection, [list(row) for row in rows]])
-        target = self.directory / names.schema(lsn, time_ns)
+        while self.seams.disk.size(target := self.directory / names.schema(lsn, time_ns)) is not None:
+            time_ns += 1  # of another database, or of an attempt that failed
+        self.ahead = lsn if ahead else None
         temporary = target.with_suffix(names.TEMPORARY)
         remove_tree(self.seams.disk, temporary)  # of an attempt that failed
         write_file(self.seams.disk, temporary, enclose(SCHEMA_MAGIC, SCHEMA_FORMAT, body))
         self.seams.disk.rename(temporary, target)
         self.seams.disk.sync_directory(self.directory)
         self.noted, self.noted_ns = told, time_ns
+
+    def settle(self, tables: Tables) -> None:
+        """Describes what came of the commit that was described ahead. A snapshot of the time between the two may lack
+        it, and a commit that failed is not to be believed. Where this fails, the next change describes it."""
+        if self.ahead is not None:
+            self.noted = None
+            with contextlib.suppress(StorageFailed):
+                self.note_of(tables, self.ahead)
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -134,6 +146,18 @@ def archived_batches(disk: Disk, directories: Sequence[Path], uuid: bytes, after
         first = min(later, key=lambda kept: kept.header.start_lsn)
         last = first.header.start_lsn - 1
         raise Corrupted(first.path, 0, f"batches {need} to {last} before it are missing from the archive, or damaged")
+    for kept in _candidates(files, need):
+        if kept.header.epoch == max(other.header.epoch for other in files):
+            _check_tail(disk, kept)
+
+
+def _check_tail(disk: Disk, kept: _Kept) -> None:
+    """A torn tail may end the log; what was on disk may not be missing from it."""
+    data, end = memoryview(read_file(disk, kept.path)), FILE_HEADER_SIZE
+    for _, end, _ in whole_batches(data, kept.header):  # noqa: B007  the last one counts
+        pass
+    if end < len(data) and highest_synced(data, kept.header.salt, FILE_HEADER_SIZE) > end:
+        raise Corrupted(kept.path, end, "the log is damaged in a part that was on disk; the batches after it are lost")
 
 
 def _overtakes(other: _Kept, kept: _Kept, need: int) -> bool:
