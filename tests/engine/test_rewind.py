@@ -318,15 +318,16 @@ def test_a_log_that_cannot_be_archived_stays(tmp_path: Path, monkeypatch: pytest
     assert vecdb.restore(tmp_path / "snap", tmp_path / "back", wal_archive=tmp_path / "archive").records == 15
 
 
-def test_a_foreign_file_of_the_name_is_not_written_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"other", bytes(1 << 20)], ids=["shorter", "longer"])
+def test_a_foreign_file_of_the_name_is_not_written_over(tmp_path: Path, content: bytes) -> None:
     story = Story(tmp_path, Minutes())
     story.write(0, 10, 1)
     log = next((tmp_path / "db" / "wal").glob("*.wal"))
-    (tmp_path / "archive" / log.name).write_bytes(b"other")
+    (tmp_path / "archive" / log.name).write_bytes(content)
     with pytest.raises(StorageFailed, match="another content"):
         story.seal()
     assert log.exists()
-    assert (tmp_path / "archive" / log.name).read_bytes() == b"other"
+    assert (tmp_path / "archive" / log.name).read_bytes() == content
     story.db.close()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 import vecdb
 from tests.engine.stepping import DIM, check, vectors_of
-from tests.engine.test_rewind import START, Minutes, Story
+from tests.engine.test_rewind import START, Minutes, NoLinks, Story
 from tests.faults import PassingDisk
 from vecdb.engine import registry
 from vecdb.errors import StorageFailed
@@ -194,5 +196,47 @@ def test_a_drop_that_failed_is_not_believed(tmp_path: Path, clock: Minutes, monk
     story.write(8, 20, 3)
     story.db.close()
     vecdb.restore(tmp_path / "snap.vecdb", tmp_path / "back", wal_archive=story.archives)
+    with vecdb.open(tmp_path / "back", maintenance="manual") as back:
+        check(back.get_collection("docs"), story.held)
+
+
+class Dying(NoLinks):
+    """Another file system, and the process ends before the first log file is removed."""
+
+    def remove(self, path: Path) -> None:
+        if path.suffix == ".wal":
+            raise Killed
+        self.inner.remove(path)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_power_lost_after_an_unsynced_tail_was_archived(
+    tmp_path: Path, clock: Minutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy in the archive is longer than what is left of the file: the database opens, and nothing is missing."""
+    story = Story(tmp_path, clock)
+    story.db.snapshot(tmp_path / "snap.vecdb")
+    story.write(0, 10, 1)
+    story.write(5, 15, 2)
+    shutil.copytree(tmp_path / "db", tmp_path / "left")  # as a killed process leaves it
+    story.db.close()
+    usual = registry.DEFAULT_SEAMS
+    monkeypatch.setattr(registry, "DEFAULT_SEAMS", replace(usual, disk=Dying(usual.disk)))
+    db = vecdb.open(tmp_path / "left", maintenance="manual", wal_archive=tmp_path / "archive")
+    with pytest.raises(Killed):
+        db.get_collection("docs").upsert([100], vectors_of([100], 3), [{"id": 100, "version": 3}])
+    shutil.copytree(tmp_path / "left", tmp_path / "after")
+    monkeypatch.setattr(registry, "DEFAULT_SEAMS", usual)
+    old = [path for path in (tmp_path / "after" / "wal").glob("*.wal") if (tmp_path / "archive" / path.name).exists()]
+    assert len(old) == 1
+    os.truncate(old[0], old[0].stat().st_size - 100)  # what was never synced is gone
+    with vecdb.open(tmp_path / "after", maintenance="manual", wal_archive=tmp_path / "archive") as db:
+        check(db.get_collection("docs"), story.held)
+        db.optimize()
+    archives = [tmp_path / "archive", tmp_path / "after" / "wal"]
+    assert vecdb.restore(tmp_path / "snap.vecdb", tmp_path / "back", wal_archive=archives).lsn == 2
     with vecdb.open(tmp_path / "back", maintenance="manual") as back:
         check(back.get_collection("docs"), story.held)
