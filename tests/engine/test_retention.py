@@ -148,6 +148,17 @@ def test_damaged_manifest_stops_pruning(days: Stepped, clock: Minutes, tmp_path:
     assert len(vecdb.list_snapshots(home)) == 2
 
 
+@pytest.mark.parametrize("form", ["directory", "file"])
+def test_damaged_generation_does_not_stop_the_next(days: Stepped, clock: Minutes, tmp_path: Path, form: str) -> None:
+    home, one_file = tmp_path / "home", form == "file"
+    taken = live(days, clock, str(home), 2, one_file=one_file)
+    (home / taken[1] if one_file else home / taken[1] / "SNAPSHOT").write_bytes(b"rot")
+    clock.now += 60 * 1_000_000_000
+    info = days.db.snapshot_generation(home, one_file=one_file)
+    assert vecdb.verify_snapshot(info.path) == info
+    assert taken[1] not in info.bases
+
+
 class Killed(BaseException):
     pass
 

@@ -21,8 +21,12 @@ from tests.engine.test_rewind import START, Minutes, NoLinks, Story
 from tests.faults import PassingDisk
 from vecdb.engine import registry
 from vecdb.errors import StorageFailed
+from vecdb.files import names
 from vecdb.files.disk import Disk
+from vecdb.files.record import FileHeader
+from vecdb.storage.archive import archived_batches
 from vecdb.storage.catalog import Writer
+from vecdb.storage.wal import sealed_log
 
 EVERY_SECOND = 1_000_000_000
 WRITER = """
@@ -240,3 +244,27 @@ def test_power_lost_after_an_unsynced_tail_was_archived(
     assert vecdb.restore(tmp_path / "snap.vecdb", tmp_path / "back", wal_archive=archives).lsn == 2
     with vecdb.open(tmp_path / "back", maintenance="manual") as back:
         check(back.get_collection("docs"), story.held)
+
+
+def test_a_later_epoch_counts_from_its_first_batch_on(tmp_path: Path) -> None:
+    """An earlier one may go on beside it: that was given up."""
+    uuid = bytes(range(16))
+    for epoch, start, payload in ((1, 1, b"old"), (2, 4, b"new")):
+        batches = [(lsn, lsn, payload) for lsn in range(start, 7)]
+        data = b"".join(sealed_log(FileHeader(uuid, epoch, start, epoch), 9, batches))
+        (tmp_path / names.wal(start, bytes([epoch]) * 16)).write_bytes(data)
+    found = archived_batches(registry.DEFAULT_SEAMS.disk, [tmp_path], uuid, 1)
+    told = [(batch.lsn, bytes(batch.payload)) for batch in found]
+    assert told == [(2, b"old"), (3, b"old"), (4, b"new"), (5, b"new"), (6, b"new")]
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "dot"])
+def test_restore_accepts_every_vector_that_can_be_stored(tmp_path: Path, metric: str) -> None:
+    """What lies nearest to itself, and how near, is another question for each metric, and for tiny and huge vectors."""
+    vectors = [[0.0, 0.0], [1e-3, 1e-3], [0.3, -0.4], [1e6, 2e6]]
+    for n, vector in enumerate(vectors):
+        with vecdb.open(tmp_path / f"db-{n}", maintenance="manual") as db:
+            db.create_collection("docs", dim=2, metric=metric).upsert([1], [vector])
+            db.snapshot(tmp_path / f"snap-{n}")
+        report = vecdb.restore(tmp_path / f"snap-{n}", tmp_path / f"back-{n}")
+        assert (report.records, report.queries) == (1, 2)
