@@ -271,3 +271,9 @@ def test_pruning_cut_off_leaves_no_file_without_its_base(
     assert len(vecdb.list_snapshots(home)) == 4 - removals
     for info in vecdb.list_snapshots(home):
         assert vecdb.verify_snapshot(info.path) == info
+
+
+def test_the_last_batch_tells_which_is_newer_where_the_clock_was_set_back() -> None:
+    times = [dt.datetime(2026, 5, 1, 12, minute, tzinfo=dt.UTC) for minute in (10, 40, 20)]
+    assert choose_kept(times, 1, 0, [5, 6, 7]) == {2}
+    assert choose_kept(times, 1, 0) == {1}

@@ -67,10 +67,15 @@ def take_generation(engine: Engine, home: Any, one_file: Any) -> SnapshotInfo:
     return snapshot(engine, f"{place.uri}/{name}" if isinstance(place, Store) else place / name, base)
 
 
-def choose_kept(times: Sequence[dt.datetime], hourly: int = HOURLY, daily: int = DAILY) -> set[int]:
+def choose_kept(
+    times: Sequence[dt.datetime], hourly: int = HOURLY, daily: int = DAILY, lsns: Sequence[int] = ()
+) -> set[int]:
     """Which of these snapshots stay, by position: the newest of each of the last `hourly` hours and `daily` days (UTC)
-    that have one. The newest of all stays always."""
-    newest_first = sorted(range(len(times)), key=lambda i: (times[i], i), reverse=True)
+    that have one. The newest of all stays always.
+
+    lsns   the last batch in each; it tells which is newer where the clock was set back in between
+    """
+    newest_first = sorted(range(len(times)), key=lambda i: (lsns[i] if lsns else 0, times[i], i), reverse=True)
     kept = set(newest_first[:1])
     for count, form in ((hourly, "%Y%m%d%H"), (daily, "%Y%m%d")):
         seen: set[str] = set()
@@ -118,7 +123,8 @@ def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily
     others = []
     for owner in {source.manifest.uuid for source in sources}:
         own = [source for source in sources if source.manifest.uuid == owner]
-        chosen = choose_kept([source.manifest.time for source in own], hourly, daily)
+        lsns = [source.manifest.lsn for source in own]
+        chosen = choose_kept([source.manifest.time for source in own], hourly, daily, lsns)
         others += [source for i, source in enumerate(own) if i not in chosen]
     others = [source for source in sources if source in others]  # oldest first
     kept = [source for source in everything if source not in others]
@@ -129,7 +135,8 @@ def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily
     removed = [source for source in others if source.name not in named]
     disk = registry.DEFAULT_SEAMS.disk
     _sweep(disk, place)
-    size = sum(_remove(disk, Path(source.place)) for source in reversed(removed))  # before what they build on
+    order = sorted(range(len(removed)), key=lambda i: (removed[i].manifest.lsn, i))
+    size = sum(_remove(disk, Path(removed[i].place)) for i in reversed(order))  # before what they build on
     return _report(kept, removed, needed, size)
 
 

@@ -72,7 +72,8 @@ class Archive:
             target = self.directory / path.name
             found = disk.size(target)
             if found is not None:  # from an attempt that ended before the file was removed
-                if found != disk.size(path) and not self._was_cut(path, target, found):
+                size = disk.size(path) or 0
+                if found != size and not self._was_cut(path, size, target, found):
                     raise StorageFailed(f"{target} is there already with another content; give each database its own")
             elif not try_link(disk, path, target):
                 self._copy(path, target)
@@ -80,11 +81,11 @@ class Archive:
             disk.sync_directory(self.directory)
             disk.reach("archive:kept")
 
-    def _was_cut(self, path: Path, target: Path, found: int) -> bool:
+    def _was_cut(self, path: Path, size: int, target: Path, found: int) -> bool:
         """Whether `target` is of the same file, and has the unsynced end too that the file lost with the power."""
         disk = self.seams.disk
         same = read_file(disk, path, FILE_HEADER_SIZE) == read_file(disk, target, FILE_HEADER_SIZE)
-        return same and found > (disk.size(path) or 0) >= FILE_HEADER_SIZE
+        return same and found > size >= FILE_HEADER_SIZE
 
     def _copy(self, path: Path, target: Path) -> None:
         disk, temporary = self.seams.disk, target.with_suffix(names.TEMPORARY)
