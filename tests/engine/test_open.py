@@ -27,6 +27,12 @@ from vecdb.storage.schema import STATE_KEY
 from vecdb.storage.snapshot import Table
 from vecdb.storage.wal_scan import in_order
 
+MODES: tuple[Any, ...] = ("rw", "r")
+
+
+def engine_of(db: vecdb.Database) -> Any:
+    return db._engine
+
 
 def write(path: Path, *ids: int, name: str = "docs", steps: bool = False, archive: Path | None = None) -> None:
     """One batch, in a process of its own that ends well. `steps`: all of the log goes into segments and indexes."""
@@ -85,7 +91,7 @@ def test_who_opens_a_database_announces_it(path: Path, mode: Any) -> None:
 
 
 def test_a_reader_has_no_way_to_write(path: Path) -> None:
-    with vecdb.open(path, mode="r") as db, pytest.raises(StorageFailed), db._engine.catalog.write():  # type: ignore[union-attr]
+    with vecdb.open(path, mode="r") as db, pytest.raises(StorageFailed), engine_of(db).catalog.write():
         pass
 
 
@@ -120,9 +126,9 @@ def test_an_opening_that_failed_holds_nothing(path: Path) -> None:
     good = log.read_bytes()
     log.write_bytes(b"\1" + good[1:])
     kept = []
-    for mode in ("rw", "r", "rw"):
+    for mode in (*MODES, *MODES):
         with pytest.raises(Corrupted) as caught:
-            vecdb.open(path, mode=mode)  # type: ignore[arg-type]
+            vecdb.open(path, mode=mode)
         kept.append(caught.value)
     log.write_bytes(good)
     assert ids_of(path) == ids_of(path, "rw") == {"docs": [1, 2, 3, 4]}
@@ -134,9 +140,9 @@ def test_a_batch_that_makes_no_sense_names_its_log_file(path: Path) -> None:
     header = header_of(log)
     record = b"".join(encode_record(header.salt, BATCH, COMMIT, header.start_lsn, 0, 0, b"\xff" * 40))
     log.write_bytes(header.encode() + record)
-    for mode in ("rw", "r"):
+    for mode in MODES:
         with pytest.raises(Corrupted, match=f"batch {header.start_lsn}") as caught:
-            vecdb.open(path, mode=mode)  # type: ignore[arg-type]
+            vecdb.open(path, mode=mode)
         assert caught.value.path == str(log)
 
 
@@ -256,9 +262,9 @@ def test_a_reader_moves_on_to_a_newer_catalog(path: Path, tmp_path: Path) -> Non
         db.create_collection("new", dim=4).upsert([8], np.ones((1, 4)))
         db.get_collection("docs").upsert([5], np.ones((1, 4)))
         step_until_idle(db)
-        db._engine.catalog.compact()  # type: ignore[union-attr]
+        engine_of(db).catalog.compact()
     with vecdb.open(path, mode="r") as db:
-        docs, dropped, old = db.get_collection("docs"), db.get_collection("dropped"), db._engine.catalog  # type: ignore[union-attr]
+        docs, dropped, old = db.get_collection("docs"), db.get_collection("dropped"), engine_of(db).catalog
         assert (docs.count(), dropped.count()) == (4, 1)
         replaced(path, tmp_path / "newer")
         db.refresh()
@@ -270,7 +276,7 @@ def test_a_reader_moves_on_to_a_newer_catalog(path: Path, tmp_path: Path) -> Non
         del dropped
         gc.collect()  # the last snapshot of the old one
         with pytest.raises(lmdb.Error):
-            old.current.environment.info()  # type: ignore[attr-defined]
+            old.current.environment.info()
 
 
 class Busy(PassingDisk):
@@ -284,7 +290,8 @@ class Busy(PassingDisk):
         if path.name == names.WAL_DIRECTORY and self.times > 0:
             self.times -= 1
             raise StorageFailed(2, "a log file vanished; open the database again")
-        return self.inner.list(path)  # type: ignore[no-any-return]
+        entries: list[str] = self.inner.list(path)
+        return entries
 
 
 @pytest.mark.parametrize(("times", "opens"), [(1, True), (19, True), (20, False)])

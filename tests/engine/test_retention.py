@@ -175,19 +175,24 @@ class Dying(PassingDisk):
         self.inner.remove(path)
 
 
+def prune_and_die(home: Path, removals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the newest of the last day only, and ends before a removal when so many are done."""
+    usual = registry.DEFAULT_SEAMS
+    disk = Dying(usual.disk)
+    disk.left = removals
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "DEFAULT_SEAMS", replace(usual, disk=disk))
+        with pytest.raises(Killed):
+            vecdb.prune_snapshots(home, hourly=0, daily=1)
+
+
 @pytest.mark.parametrize("removals", [0, 1, 2, 5, 9])
 def test_pruning_cut_off_leaves_no_half_snapshot(
     days: Stepped, clock: Minutes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removals: int
 ) -> None:
     home = tmp_path / "home"
     taken = live(days, clock, str(home), 3)
-    usual = registry.DEFAULT_SEAMS
-    disk = Dying(usual.disk)
-    disk.left = removals
-    monkeypatch.setattr(registry, "DEFAULT_SEAMS", replace(usual, disk=disk))
-    with pytest.raises(Killed):
-        vecdb.prune_snapshots(home, hourly=0, daily=1)
-    monkeypatch.setattr(registry, "DEFAULT_SEAMS", usual)
+    prune_and_die(home, removals, monkeypatch)
     for info in vecdb.list_snapshots(home):
         assert vecdb.verify_snapshot(info.path) == info
     vecdb.prune_snapshots(home, hourly=0, daily=1)
@@ -261,13 +266,7 @@ def test_pruning_cut_off_leaves_no_file_without_its_base(
     live(days, clock, str(home), 3, one_file=True)
     clock.now += DAY
     days.db.snapshot(home / f"{generation_name(NOON + dt.timedelta(days=3), 3)}.vecdb")  # builds on none
-    usual = registry.DEFAULT_SEAMS
-    disk = Dying(usual.disk)
-    disk.left = removals
-    monkeypatch.setattr(registry, "DEFAULT_SEAMS", replace(usual, disk=disk))
-    with pytest.raises(Killed):
-        vecdb.prune_snapshots(home, hourly=0, daily=1)
-    monkeypatch.setattr(registry, "DEFAULT_SEAMS", usual)
+    prune_and_die(home, removals, monkeypatch)
     assert len(vecdb.list_snapshots(home)) == 4 - removals
     for info in vecdb.list_snapshots(home):
         assert vecdb.verify_snapshot(info.path) == info

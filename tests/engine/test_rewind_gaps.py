@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,7 +185,7 @@ def test_a_drop_that_failed_is_not_believed(tmp_path: Path, clock: Minutes, monk
     story.db.snapshot(tmp_path / "snap.vecdb")
     story.write(5, 15, 2)
 
-    engine = story.db._engine  # type: ignore[union-attr]
+    engine: Any = story.db._engine
     usual = engine.catalog.write
 
     @contextlib.contextmanager

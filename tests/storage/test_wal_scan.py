@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,11 +155,11 @@ def test_the_first_batch_of_a_file_is_the_one_that_its_header_names(tmp_path: Pa
     ids=str,
 )
 def test_a_file_follows_the_one_before_by_its_batches_and_by_its_header(
-    tmp_path: Path, change: dict[str, int], told: str | None
+    tmp_path: Path, change: dict[str, Any], told: str | None
 ) -> None:
     first = FileHeader(UUID, 1, 1, 7)
     length = write_file(tmp_path, first, range(1, 4)).stat().st_size
-    second = replace(FileHeader(UUID, 1, 4, 8, first.checksum, length), **change)  # type: ignore[arg-type]
+    second = replace(FileHeader(UUID, 1, 4, 8, first.checksum, length), **change)
     path = write_file(tmp_path, second, range(second.start_lsn, 7))
     if told is None:
         assert lsns(scan(LocalDisk(), tmp_path, UUID, 0)) == [1, 2, 3, 4, 5, 6]

@@ -119,15 +119,9 @@ def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily
         raise InvalidInput("hourly and daily cannot both be 0: something must be kept")
     place = _home(home)
     everything = _sources(place, strict=True)
-    sources = [source for source in everything if generation_time(source.name) is not None]
-    others = []
-    for owner in {source.manifest.uuid for source in sources}:
-        own = [source for source in sources if source.manifest.uuid == owner]
-        lsns = [source.manifest.lsn for source in own]
-        chosen = choose_kept([source.manifest.time for source in own], hourly, daily, lsns)
-        others += [source for i, source in enumerate(own) if i not in chosen]
-    others = [source for source in sources if source in others]  # oldest first
-    kept = [source for source in everything if source not in others]
+    outdated = _outdated(everything, hourly, daily)
+    kept = [source for source in everything if source.name not in outdated]
+    others = [source for source in everything if source.name in outdated]
     if isinstance(place, Store):
         return _report(kept, others, [], _prune_store(place, kept, others))
     named = _needed_by(kept, everything)
@@ -135,9 +129,23 @@ def prune_snapshots(home: str | os.PathLike[str], *, hourly: int = HOURLY, daily
     removed = [source for source in others if source.name not in named]
     disk = registry.DEFAULT_SEAMS.disk
     _sweep(disk, place)
-    order = sorted(range(len(removed)), key=lambda i: (removed[i].manifest.lsn, i))
-    size = sum(_remove(disk, Path(removed[i].place)) for i in reversed(order))  # before what they build on
+    by_lsn = sorted(removed, key=lambda source: source.manifest.lsn)
+    size = sum(_remove(disk, Path(source.place)) for source in reversed(by_lsn))  # before what they build on
     return _report(kept, removed, needed, size)
+
+
+def _outdated(everything: Iterable[Source], hourly: int, daily: int) -> set[str]:
+    """Names of the generations that the rule does not keep, of each database by itself."""
+    owned: dict[bytes, list[Source]] = {}
+    for source in everything:
+        if generation_time(source.name) is not None:
+            owned.setdefault(source.manifest.uuid, []).append(source)
+    outdated = set[str]()
+    for own in owned.values():
+        lsns = [source.manifest.lsn for source in own]
+        chosen = choose_kept([source.manifest.time for source in own], hourly, daily, lsns)
+        outdated |= {source.name for i, source in enumerate(own) if i not in chosen}
+    return outdated
 
 
 def _needed_by(kept: Iterable[Source], everything: Iterable[Source]) -> set[str]:

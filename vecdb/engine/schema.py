@@ -51,19 +51,23 @@ def change_catalog(engine: Engine, change: Callable[[Writer], None]) -> None:
     engine.wal.check()
     try:
         with poisoning(engine):
-            try:
-                _commit(engine, change)
-            except MapFull:
-                engine.catalog.compact()
-                try:
-                    _commit(engine, change)
-                except MapFull as error:
-                    raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
+            _commit_growing(engine, change)
         with taking_over(engine):
             take_snapshot(engine)
     finally:
         if engine.archive is not None and not engine.poisoned:
             engine.archive.settle(engine.snapshot)
+
+
+def _commit_growing(engine: Engine, change: Callable[[Writer], None]) -> None:
+    try:
+        return _commit(engine, change)
+    except MapFull:
+        engine.catalog.compact()
+    try:
+        _commit(engine, change)
+    except MapFull as error:
+        raise StorageFailed("one commit outgrows the catalog's map; write smaller batches") from error
 
 
 def _commit(engine: Engine, change: Callable[[Writer], None]) -> None:

@@ -20,12 +20,12 @@ import msgpack
 from vecdb.errors import Corrupted, InvalidInput, StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import Disk, copy_file, is_directory, read_file, remove_tree, try_link, write_file
-from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header, highest_synced
+from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import Table
 from vecdb.storage.manifest import decoding, disclose, enclose
 from vecdb.storage.schema import STATE_KEY, CollectionMeta, decode_collection, decode_state
-from vecdb.storage.wal_scan import LoggedBatch, whole_batches
+from vecdb.storage.wal_scan import LoggedBatch, is_torn, whole_batches
 
 SCHEMA_MAGIC = b"VECDBSCH"
 SCHEMA_FORMAT = 1
@@ -160,10 +160,9 @@ def archived_batches(disk: Disk, directories: Sequence[Path], uuid: bytes, after
 
 def _check_tail(disk: Disk, kept: _Kept) -> None:
     """A torn tail may end the log; what was on disk may not be missing from it."""
-    data, end = memoryview(read_file(disk, kept.path)), FILE_HEADER_SIZE
-    for _, end, _ in whole_batches(data, kept.header):  # noqa: B007  the last one counts
-        pass
-    if end < len(data) and highest_synced(data, kept.header.salt, FILE_HEADER_SIZE) > end:
+    data = memoryview(read_file(disk, kept.path))
+    end = max((end for _, end, _ in whole_batches(data, kept.header)), default=FILE_HEADER_SIZE)
+    if not is_torn(data, kept.header, end):
         raise Corrupted(kept.path, end, "the log is damaged in a part that was on disk; the batches after it are lost")
 
 

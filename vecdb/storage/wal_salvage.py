@@ -19,10 +19,9 @@ from vecdb.files.record import (
     FILE_HEADER_SIZE,
     FileHeader,
     decode_file_header,
-    highest_synced,
     next_record,
 )
-from vecdb.storage.wal_scan import LoggedBatch, in_order, whole_batches
+from vecdb.storage.wal_scan import LoggedBatch, in_order, is_torn, whole_batches
 
 
 @dataclass(slots=True)
@@ -54,6 +53,14 @@ class LogTail:
             self.batches.append(batch)
         else:
             self.beyond.append(batch)
+
+    def take_all(self, data: memoryview, header: FileHeader, offset: int) -> int:
+        """Takes the whole batches of a log file from `offset` to the first bad record; returns where that is."""
+        for batch, end, _ in whole_batches(data, header, offset):
+            offset = end
+            if batch is not None:
+                self.take(batch)
+        return offset
 
 
 def salvage(disk: Disk, directory: Path, uuid: bytes | None, applied_lsn: int | None) -> LogTail:
@@ -129,17 +136,10 @@ def _read(disk: Disk, path: Path, header: FileHeader, successor: FileHeader | No
         return
     if successor is not None:
         data = data[: successor.previous_length]  # beyond it may be a closing record
-    end = FILE_HEADER_SIZE
-    for batch, end, _ in whole_batches(data, header):  # noqa: B007 - the last end counts
-        if batch is not None:
-            tail.take(batch)
-    torn = successor is None and highest_synced(data, header.salt, FILE_HEADER_SIZE) <= end
-    if torn or (successor is not None and end == successor.previous_length):
+    end = tail.take_all(data, header, FILE_HEADER_SIZE)
+    if is_torn(data, header, end) if successor is None else end == successor.previous_length:
         return
     tail.damage.append(Corrupted(path, end, "the log is damaged from here on"))
     at = next_record(data, header.salt, end)
     while at is not None:
-        for batch, at, _ in whole_batches(data, header, at):  # noqa: B007, B020
-            if batch is not None:
-                tail.take(batch)
-        at = next_record(data, header.salt, at + ALIGN)
+        at = next_record(data, header.salt, tail.take_all(data, header, at) + ALIGN)

@@ -165,6 +165,11 @@ def whole_batches(
             yield LoggedBatch(record.lsn, record.time_ns, payload), record.end, False
 
 
+def is_torn(data: memoryview, header: FileHeader, end: int) -> bool:
+    """Whether nothing beyond `end`, where the valid bytes of the last log file end, is known to have been synced."""
+    return end == len(data) or highest_synced(data, header.salt, FILE_HEADER_SIZE) <= end
+
+
 def _check_end(
     path: Path, data: memoryview, header: FileHeader, successor: FileHeader | None, end: int, lsn: int
 ) -> None:
@@ -175,5 +180,5 @@ def _check_end(
                 path, end, f"the log is damaged after batch {lsn}; {successor.previous_length} bytes were valid"
             )
         return
-    if end < len(data) and highest_synced(data, header.salt, FILE_HEADER_SIZE) > end:
+    if not is_torn(data, header, end):
         raise Corrupted(path, end, f"the log is damaged after batch {lsn}, in a part that was on disk")
