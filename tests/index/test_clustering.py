@@ -7,7 +7,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import clustering
+from vecdb.index import clustering, samples
 from vecdb.types import Metric
 
 
@@ -68,11 +68,11 @@ def test_no_list_is_much_longer_than_the_mean(share):
 
 def test_a_sample_is_spread_over_the_rows():
     rng = np.random.default_rng(0)
-    picked = clustering.spread(10_007, 100, rng)
+    picked = samples.spread(10_007, 100, rng)
     assert len(picked) == 100
     assert (np.abs(picked - (np.arange(100) + 0.5) * 100.07) <= 51).all()
-    np.testing.assert_array_equal(clustering.spread(10, 10, rng), np.arange(10))
-    np.testing.assert_array_equal(clustering.spread(0, 10, rng), np.arange(0))
+    np.testing.assert_array_equal(samples.spread(10, 10, rng), np.arange(10))
+    np.testing.assert_array_equal(samples.spread(0, 10, rng), np.arange(0))
 
 
 @pytest.mark.parametrize("dim", [4, 64])

@@ -7,7 +7,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import clustering, codebooks
+from vecdb.index import clustering, codebooks, samples
 from vecdb.kernels.product import decode_rows
 from vecdb.types import Metric
 
@@ -16,7 +16,7 @@ def trained(vectors, metric, bits, m, lists=5, **more):
     matrix = matrix_of(vectors, metric)
     centroids = clustering.train(matrix, lists)
     assigned = clustering.assign(matrix, centroids)
-    rest = clustering.load(matrix, np.arange(len(vectors), dtype=np.int32)) - centroids[assigned]
+    rest = samples.load(matrix, np.arange(len(vectors), dtype=np.int32)) - centroids[assigned]
     return codebooks.train(matrix, centroids, assigned, bits, m, **more), rest
 
 

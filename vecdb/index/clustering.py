@@ -9,10 +9,12 @@ few while other lists are too long, move into the longest lists. One seed gives 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from vecdb.index.base import frozen, kernel_inputs
+from vecdb.index.samples import LOAD_ROWS, load, sample_of
 from vecdb.index.team import Team, slices
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.kmeans import (
@@ -27,15 +29,19 @@ from vecdb.kernels.quantize import block_bytes
 from vecdb.types import F32, I32, I64, AnyArray, Matrix, Progress
 
 ITERATIONS = 10
-SAMPLE_EACH = 64  # rows a centroid is trained on
-SAMPLE_BYTES = 256 << 20  # the most that a sample takes as float32, unless its user gave its size
-SAMPLE_LEAST = 16  # rows a centroid, even then
 ROUNDS = 4  # of seeds; each draws as many as all before it
-LOAD_ROWS = 1024  # rows that are read, normalised and compared at a time
 LONGEST = 3.0  # times the mean that a list of the sample may have; all rows vary a little more
 SHORTEST = 0.5  # times the mean: lists below it may be given up for a part of one that is too long
 BALANCE_ROUNDS = 8
 SPLIT_ITERATIONS, SPLIT_ROWS = 4, 4096
+
+
+class Forms(Protocol):
+    """Centroids to compare rows with."""
+
+    @property
+    def comparisons(self) -> int: ...
+    def nearest(self, rows: F32, first: int, last: int, assigned: I32, distances: F32) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,11 @@ class Centroids:
         pack_centroids(frozen(values), frozen(middle), blocks, add, scale)
         return cls(values, *(frozen(array) for array in (middle, blocks, add, scale)))
 
+    @property
+    def comparisons(self) -> int:
+        """Of a row."""
+        return len(self.values)
+
     def nearest(self, rows: F32, first: int, last: int, assigned: I32, distances: F32) -> None:
         """The nearest centroid of rows first..last-1, and its squared distance."""
         if not len(self.middle):
@@ -79,28 +90,40 @@ def train(
     seed: int = 0,
     threads: int = 1,
     sample: int = 0,
-    iterations: int = ITERATIONS,
     progress: Progress | None = None,
 ) -> F32:
     """Centroids float32 (count, dim), of the space that lists are searched in; rows are read from a sample only.
 
-    sample    rows to train on; 0: SAMPLE_EACH a centroid, fewer where they would take more than SAMPLE_BYTES
+    sample    rows to train on; 0: as many as `sample_of` takes
     progress  called about every 50 ms with (row comparisons done, of all); may raise to interrupt
 
     With fewer different rows than centroids some centroids are equal, and `assign` takes the first of those.
     """
-    wanted = sample or max(SAMPLE_LEAST * count, min(SAMPLE_EACH * count, SAMPLE_BYTES // (4 * matrix.dim)))
     rng = np.random.default_rng(seed)
-    rows = load(matrix, spread(matrix.rows, wanted, rng))
+    rows = sample_of(matrix, count, sample, rng)
     if not len(rows):
         return np.zeros((count, matrix.dim), np.float32)
-    with Team(threads, progress, (iterations + 1) * len(rows) * count) as team:
-        clusters = _Clusters(rows, count, rng, team)
-        for step in range(iterations):
-            if step:
-                clusters.assign()
-            clusters.move(evenly=step < iterations - 2)
-        clusters.balance()
+    with Team(threads, progress, (ITERATIONS + 1) * len(rows) * count) as team:
+        return means(rows, count, rng, team)
+
+
+def means(rows: F32, count: int, rng: np.random.Generator, team: Team) -> F32:
+    """Centroids of these rows, of which there is one at least."""
+    clusters = _Clusters(rows, np.zeros((count, rows.shape[1]), np.float32), rng, team)
+    clusters.seed()
+    for step in range(ITERATIONS):
+        if step:
+            clusters.assign()
+        clusters.move(evenly=step < ITERATIONS - 2)
+    clusters.balance()
+    return clusters.centroids
+
+
+def balanced(rows: F32, centroids: F32, mean: float, rng: np.random.Generator, team: Team) -> F32:
+    """Centroids near to these of whose lists of rows none is empty or too long, if that can be; mean: a usual list."""
+    clusters = _Clusters(rows, centroids, rng, team)
+    clusters.mean = mean
+    clusters.balance()
     return clusters.centroids
 
 
@@ -109,7 +132,11 @@ def assign(matrix: Matrix, centroids: F32, *, threads: int = 1, progress: Progre
 
     Rows are read in slices, each LOAD_ROWS at a time. progress  called about every 50 ms with (rows done, rows)
     """
-    rows, forms = matrix.rows, Centroids.of(centroids)
+    return assign_by(Centroids.of(centroids), matrix, threads, progress)
+
+
+def assign_by(forms: Forms, matrix: Matrix, threads: int, progress: Progress | None) -> I32:
+    rows = matrix.rows
     assigned = np.zeros(rows, np.int32)
 
     def compare(first: int, last: int) -> int:
@@ -121,7 +148,7 @@ def assign(matrix: Matrix, centroids: F32, *, threads: int = 1, progress: Progre
         return last - first
 
     with Team(threads, progress, rows) as team:
-        team.share(compare, slices(rows, len(centroids) * matrix.dim))
+        team.share(compare, slices(rows, forms.comparisons * matrix.dim))
     return assigned
 
 
@@ -135,35 +162,36 @@ def objective(matrix: Matrix, centroids: F32, assigned: I32) -> float:
     return total / max(1, matrix.rows)
 
 
-def spread(rows: int, wanted: int, rng: np.random.Generator) -> I32:
-    """int32: `wanted` ascending rows, one drawn from each of as many equal parts; all rows if there are no more."""
-    if wanted >= rows:
-        return np.arange(rows, dtype=np.int32)
-    bounds = np.arange(wanted + 1, dtype=np.int64) * rows // wanted
-    return np.asarray(rng.integers(bounds[:-1], bounds[1:]), np.int32)
+def move_to_members(rows: F32, assigned: I32, centroids: F32, team: Team) -> I64:
+    """Every centroid that has rows to their mean; returns how many each has."""
+    sums = np.zeros(centroids.shape, np.float64)
 
+    def work(first: int, last: int) -> int:
+        add_members(frozen(rows), frozen(assigned), first, last, sums)
+        return 0
 
-def load(matrix: Matrix, rows: I32) -> F32:
-    """float32 (r, dim): rows as lists are searched, normalised under cosine."""
-    out = np.empty((len(rows), matrix.dim), np.float32)
-    load_rows(*kernel_inputs(matrix), frozen(rows), out)
-    return out
+    team.share(work, team.columns(centroids.shape[1]))  # sums of a column know no threads
+    sizes = np.bincount(assigned, minlength=len(centroids))
+    held = sizes > 0
+    centroids[held] = (sums[held] / sizes[held, None]).astype(np.float32)
+    return sizes
 
 
 class _Clusters:
     """The state of k-means on the rows of a sample.
 
+    mean       rows of a usual list
     centroids  float32 (count, dim);  assigned int32 (n,), distances float32 (n,): the nearest of them as last compared
     """
 
-    def __init__(self, rows: F32, count: int, rng: np.random.Generator, team: Team) -> None:
+    def __init__(self, rows: F32, centroids: F32, rng: np.random.Generator, team: Team) -> None:
         self._rows, self._rng, self._team = rows, rng, team
-        self.centroids = np.zeros((count, rows.shape[1]), np.float32)
+        self.centroids = np.array(centroids)
+        self.mean = len(rows) / len(centroids)
         self.assigned = np.zeros(len(rows), np.int32)
         self.distances = np.full(len(rows), np.inf, np.float32)
-        self._seed()
 
-    def _seed(self) -> None:
+    def seed(self) -> None:
         """Rows as centroids, in ROUNDS: evenly drawn at first, then by squared distance to those before."""
         count, first = len(self.centroids), 0
         assigned, distances = np.empty_like(self.assigned), np.empty_like(self.distances)
@@ -197,17 +225,7 @@ class _Clusters:
 
     def move(self, evenly: bool) -> None:
         """Every centroid to the mean of its rows; those without rows, and `evenly` some others, into long lists."""
-        sums = np.zeros(self.centroids.shape, np.float64)
-
-        def work(first: int, last: int) -> int:
-            add_members(frozen(self._rows), frozen(self.assigned), first, last, sums)
-            return 0
-
-        self._team.share(work, self._team.columns(self.centroids.shape[1]))  # sums of a column know no threads
-        sizes = self.sizes()
-        held = sizes > 0
-        self.centroids[held] = (sums[held] / sizes[held, None]).astype(np.float32)
-        self._relocate(sizes, evenly)
+        self._relocate(move_to_members(self._rows, self.assigned, self.centroids, self._team), evenly)
 
     def balance(self) -> None:
         """Compare and move until no list of the sample is empty or too long, or nothing helps."""
@@ -220,7 +238,7 @@ class _Clusters:
 
     def _relocate(self, sizes: I64, evenly: bool) -> bool:
         """Whether centroids of empty lists, and `evenly` of short ones beside too long ones, went into long lists."""
-        mean, sizes, moved = sizes.mean(), sizes.copy(), False
+        mean, sizes, moved = self.mean, sizes.copy(), False
         for giver in np.argsort(sizes, kind="stable"):
             if sizes[giver] > 0 and not (evenly and sizes[giver] < SHORTEST * mean and sizes.max() > LONGEST * mean):
                 break

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vecdb.index.base import frozen
-from vecdb.index.clustering import load, spread
+from vecdb.index.samples import load, spread
 from vecdb.index.team import WORK, Team, slices
 from vecdb.kernels.product import decode_rows, train_books
 from vecdb.types import F32, I32, Matrix, Progress

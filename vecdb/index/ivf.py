@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vecdb.index import calibration, probing
-from vecdb.index.arrivals import arrived, stage
+from vecdb.index.arrivals import arrived, stage, trained
 from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arrays
-from vecdb.index.clustering import assign, train
 from vecdb.index.cold import Cold, decide_cold
 from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
@@ -19,6 +18,7 @@ from vecdb.index.halves import Halves
 from vecdb.index.levels import Levels
 from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
 from vecdb.index.probing import Probing, Setting
+from vecdb.index.two_levels import one_group
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.lists import search_lists
 from vecdb.options import IVF, IVFPQ, LISTS_MAX
@@ -30,11 +30,11 @@ PROBES_MIN = 4  # lists that are scanned at least, however near the rows were th
 FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
 USUAL_SHARE = 0.25  # of the lists, scanned where nothing was measured
 
-# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, units; the
-# codes, add and scale of the centroids; signs, turn, bounds, books.
+# What search_lists takes first: metric, vectors, code, codes, add, scale, slots, starts, sizes, centroids, units;
+# those of Centres; signs, turn, bounds, books.
 ListInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
-    AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
+    AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
 ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class IvfIndex:
         self.matrix, self.options, self.grouping, self.coding, self.codes = matrix, options, grouping, coding, codes
         self.fit, self.trained, self.measured, self.retrained = fit, trained, measured, retrained
         number, signs, turn, bounds, books = coding.inputs()
-        centres = Centres(grouping.centroids.values(), codes.spreads, matrix.metric, signs)
+        centres = Centres(grouping.centroids.values(), grouping.groups, codes.spreads, matrix.metric, signs)
         units = np.array([codes.add.unit, codes.scale.unit, grouping.centroids.unit], np.float32)
         self._fixed: ListInputs = (
             *kernel_inputs(matrix)[:2],
@@ -77,9 +77,7 @@ class IvfIndex:
             grouping.sizes,
             grouping.centroids.bits,
             frozen(units),
-            centres.codes,
-            centres.add,
-            centres.scale,
+            *centres.inputs,
             signs,
             turn,
             bounds,
@@ -104,17 +102,15 @@ class IvfIndex:
         cls, matrix: Matrix, options: Any, *, seed: int = 0, threads: int = 1, progress: Progress | None = None
     ) -> Self:
         count = list_count(matrix.rows, options.nlist)
-        told = stage(progress, matrix.rows, 0.0, 0.5)
-        centroids = Halves.of(train(matrix, count, seed=seed, threads=threads, progress=told))
-        assigned = assign(matrix, centroids.values(), threads=threads, progress=stage(progress, matrix.rows, 0.5, 0.7))
-        return cls._grouped(matrix, options, centroids, assigned, None, None, seed, threads, progress)
+        grouping, assigned = trained(matrix, count, seed, threads, progress)
+        return cls._grouped(matrix, options, grouping, assigned, None, None, seed, threads, progress)
 
     @classmethod
     def _grouped(
         cls,
         matrix: Matrix,
         options: IVF | IVFPQ,
-        centroids: Halves,
+        grouping: Grouping,
         assigned: I32,
         trained: Fit | None,
         coding: ListCodes | None,
@@ -123,7 +119,7 @@ class IvfIndex:
         progress: Progress | None,
     ) -> Self:
         """An index of rows in these lists; trained, coding: of lists that were trained on other rows."""
-        grouping, values = Grouping.of(centroids, assigned), centroids.values()
+        values = grouping.centroids.values()
         fit = Fit.of(matrix, values, assigned)
         if coding is None or not coding.serves(matrix.rows):
             told = stage(progress, matrix.rows, 0.7, 0.8)
@@ -146,13 +142,11 @@ class IvfIndex:
     def carried(self, matrix: Matrix, new_rows: I32, *, threads: int = 1, progress: Progress | None = None) -> Self:
         """New rows go to the nearest lists; lists that have drifted are trained again."""
         assigned = arrived(self.grouping, self.matrix.rows, matrix, new_rows, threads, progress)
-        centroids, options = self.grouping.centroids, self.options
-        fit = Fit.of(matrix, centroids.values(), assigned)
+        grouping, options = Grouping.of(self.grouping.centroids, self.grouping.groups, assigned), self.options
+        fit = Fit.of(matrix, grouping.centroids.values(), assigned)
         wanted = list_count(matrix.rows, options.nlist)
         why = fit.drifted(self.trained, self.grouping.count, wanted) if matrix.rows else "no row is left"
-        kept = type(self)._grouped(
-            matrix, options, centroids, assigned, self.trained, self.coding, 0, threads, progress
-        )
+        kept = type(self)._grouped(matrix, options, grouping, assigned, self.trained, self.coding, 0, threads, progress)
         if not why:
             return kept
         index = type(self).build(matrix, options, threads=threads, progress=progress)
@@ -246,6 +240,8 @@ class IvfIndex:
             "codes": self.codes.codes, "slots": grouping.slots, "starts": grouping.starts, "sizes": grouping.sizes,
             "spreads": self.codes.spreads, **{name: halves.stored for name, halves in self._halves().items()},
         }  # fmt: skip
+        if len(grouping.groups) > 2:
+            stored["groups"] = grouping.groups
         return {**stored, **self.coding.arrays()}
 
     def _halves(self) -> dict[str, Halves]:
@@ -257,6 +253,7 @@ class IvfIndex:
             "learned_rows": self.coding.rows,
             "rows": self.matrix.rows,
             "lists": self.grouping.count,
+            "groups": len(self.grouping.groups) - 1,
             "blocks": self.grouping.blocks,
             "units": {name: halves.unit for name, halves in self._halves().items()},
             "fit": self.fit.to_dict(),
@@ -274,8 +271,10 @@ class IvfIndex:
             if parameters.get(name) != value:
                 raise ValueError(f"{name} is {parameters.get(name)!r}, not {value!r}")
         lists, blocks, units = int(parameters["lists"]), int(parameters["blocks"]), parameters.get("units")
+        groups = int(parameters.get("groups", 1))
         grouping = Grouping(
             Halves.read(arrays, "centroids", (lists, matrix.dim), units),
+            expect(arrays, "groups", np.int32, (groups + 1,)) if groups > 1 else one_group(lists),
             expect(arrays, "starts", np.int32, (lists + 1,)),
             expect(arrays, "sizes", np.int32, (lists,)),
             expect(arrays, "slots", np.int32, (blocks * BLOCK,)),

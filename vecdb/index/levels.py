@@ -14,6 +14,7 @@ from vecdb.index.drift import sample
 from vecdb.index.halves import Halves
 from vecdb.index.lists import Codes, Grouping, Written, write_codes
 from vecdb.index.probing import DEEP, NEAR, Probing
+from vecdb.index.two_levels import one_group
 from vecdb.kernels.list_codes import code_losses, encode_lists
 from vecdb.kernels.quantize import block_bytes
 from vecdb.kernels.rotation import ROUNDS, draw_signs, rotate_rows
@@ -51,7 +52,8 @@ class Levels:
         plain = no_signs(matrix.dim)
         if not part.rows:
             return cls(options.bits, plain)
-        grouping, turned = Grouping.of(Halves.of(centroids), chosen), draw_signs(part.dim, SIGNS_SEED)
+        halves, turned = Halves.of(centroids), draw_signs(part.dim, SIGNS_SEED)
+        grouping = Grouping.of(halves, one_group(len(centroids)), chosen)
         losses = [_loss(part, grouping, signs, options.bits) for signs in (plain, turned)]
         return cls(options.bits, frozen(turned) if losses[1] < WORTH * losses[0] else plain)
 

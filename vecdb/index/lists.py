@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from vecdb.index import two_levels
 from vecdb.index.base import NO_NORMS, frozen
 from vecdb.index.halves import Halves
 from vecdb.index.probing import Probing
 from vecdb.index.team import Team
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.list_codes import encode_lists
-from vecdb.kernels.lists import centre_bits
+from vecdb.kernels.list_ranking import centre_bits
 from vecdb.kernels.quantize import block_bytes
-from vecdb.kernels.rotation import rotate_rows
 from vecdb.types import F32, I32, U8, AnyArray, Matrix, Metric, Progress
 
 CHUNK_VALUES = 4 << 20  # vector values coded between two calls of progress
@@ -32,15 +32,17 @@ class Grouping:
                    holds, and rows are coded as what they are away from that, so nothing is lost to rounding it
     starts, sizes  int32 (nlist + 1,) and (nlist,): the first block of each list, and its rows
     slots          int32 (32 * blocks,): the row in each slot; the slots that pad a list to whole blocks hold 0
+    groups         int32 (groups + 1,): many lists stand in groups, of which this is the first list; and nlist
     """
 
     centroids: Halves
+    groups: I32
     starts: I32
     sizes: I32
     slots: I32
 
     @classmethod
-    def of(cls, centroids: Halves, assigned: I32) -> Self:
+    def of(cls, centroids: Halves, groups: I32, assigned: I32) -> Self:
         """Rows in their lists, ascending. assigned int32 (rows,): the list of each row."""
         sizes = np.bincount(assigned, minlength=len(centroids.stored)).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(-(-sizes // BLOCK))]).astype(np.int32)
@@ -49,7 +51,7 @@ class Grouping:
         slots = np.zeros(int(starts[-1]) * BLOCK, np.int32)
         lists = assigned[order]
         slots[starts[lists].astype(np.int64) * BLOCK + np.arange(len(order)) - before[lists]] = order
-        return cls(centroids, frozen(starts), frozen(sizes), frozen(slots))
+        return cls(centroids, groups, frozen(starts), frozen(sizes), frozen(slots))
 
     @property
     def count(self) -> int:
@@ -86,6 +88,8 @@ class Grouping:
         starts, sizes = self.starts.astype(np.int64), self.sizes.astype(np.int64)
         if starts[0] != 0 or (sizes < 0).any() or (np.diff(starts) != -(-sizes // BLOCK)).any():
             raise ValueError("arrays 'starts' and 'sizes' do not fit together")
+        if self.groups[0] != 0 or self.groups[-1] != self.count or (np.diff(self.groups) < 1).any():
+            raise ValueError("array 'groups' does not part the lists")
         if starts[-1] != self.blocks or (len(self.slots) and (self.slots.min() < 0 or self.slots.max() >= rows)):
             raise ValueError(f"array 'slots' holds a row outside the {rows} rows")
 
@@ -96,34 +100,48 @@ class Grouping:
             raise ValueError("array 'slots' holds a row twice")
 
 
+CentreInputs = tuple[AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray]
+
+
 class Centres:
-    """Codes of the centroids, by which lists are ranked; made from them, not stored.
+    """Codes of the centroids, by which lists are ranked, and of the middles of their groups; they are not stored.
 
     The nearest of a list's rows are nearer than its centroid, but those of a wide list are fewer: lists are
     ranked by |q - c|^2 + SPREAD * the mean |r|^2 of their rows, where 1 would be the mean |q - x|^2 and 0 the centroid.
+
+    inputs  (codes, add, scale, starts, groups, group codes, add and scale) as kernels.list_ranking takes them
     """
 
-    __slots__ = ("add", "codes", "scale", "turned")
+    __slots__ = ("inputs",)
 
-    def __init__(self, centroids: F32, spreads: F32, metric: Metric, signs: F32) -> None:
-        count, dim = centroids.shape
-        bits = centre_bits(dim)
-        blocks = -(-count // BLOCK)
-        codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
-        add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
-        turned = np.array(centroids)
-        rotate_rows(turned, frozen(signs))
-        slots = np.zeros(blocks * BLOCK, np.int32)
-        slots[:count] = np.arange(count)
-        origin = frozen(np.zeros((1, dim), np.float32))
-        encode_lists(
-            bits, int(Metric.DOT if metric is Metric.DOT else Metric.L2), frozen(centroids), NO_NORMS, origin,
-            origin, frozen(signs), frozen(np.array([0, blocks], np.int32)), frozen(np.array([count], np.int32)),
-            frozen(slots), 0, 1, codes, add, scale, np.zeros(1, np.float32),
-        )  # fmt: skip
+    def __init__(self, centroids: F32, groups: I32, spreads: F32, metric: Metric, signs: F32) -> None:
+        codes, add, scale, starts = _ranking_codes(centroids, groups, metric, signs)
+        middles = two_levels.middles(centroids, groups)
+        above, plus, times, _ = _ranking_codes(middles, two_levels.one_group(len(middles)), metric, signs)
         if metric is not Metric.DOT:
-            add[:count] += np.float32(SPREAD) * spreads
-        self.codes, self.add, self.scale, self.turned = (frozen(array) for array in (codes, add, scale, turned))
+            for (first, last), block in zip(pairwise(groups), starts, strict=False):
+                add[block * BLOCK : block * BLOCK + last - first] += np.float32(SPREAD) * spreads[first:last]
+        self.inputs: CentreInputs = (
+            frozen(codes), frozen(add), frozen(scale), starts, groups, frozen(above), frozen(plus), frozen(times),
+        )  # fmt: skip
+
+
+def _ranking_codes(centroids: F32, groups: I32, metric: Metric, signs: F32) -> tuple[U8, F32, F32, I32]:
+    """(codes, add, scale, starts): every group from the block on that starts int32 (groups + 1,) names."""
+    dim, starts, sizes = centroids.shape[1], two_levels.aligned(groups), np.diff(groups).astype(np.int32)
+    blocks, bits = int(starts[-1]), centre_bits(dim)
+    codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
+    add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
+    slots = np.zeros(blocks * BLOCK, np.int32)
+    for (first, last), block in zip(pairwise(groups), starts, strict=False):
+        slots[block * BLOCK : block * BLOCK + last - first] = np.arange(first, last)
+    origin = frozen(np.zeros((len(sizes), dim), np.float32))
+    encode_lists(
+        bits, int(Metric.DOT if metric is Metric.DOT else Metric.L2), frozen(centroids), NO_NORMS, origin,
+        origin, frozen(signs), starts, frozen(sizes), frozen(slots), 0, len(sizes), codes, add, scale,
+        np.zeros(len(sizes), np.float32),
+    )  # fmt: skip
+    return codes, add, scale, starts
 
 
 Written = tuple[U8, F32, F32, F32]  # codes (blocks, stride), add and scale (slots,), spreads (lists,)

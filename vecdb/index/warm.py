@@ -114,7 +114,13 @@ def _carried_graph(matrix: Matrix, allow: U64, rows: I32) -> None:
 
 def _lists(matrix: Matrix, allow: U64, rows: I32) -> None:
     """Clustering by levels and, of few dimensions, by values; codes of levels and of products."""
+    from vecdb.index.two_levels import PROBES, GroupedCentroids
+
     for options in (IVF(nlist=4), IVFPQ(nlist=4, rotation=True)):
         _search(load_kind(options.kind).build(matrix, options), matrix, allow, rows)
     vectors: Vectors = matrix.vectors[:300, :8].copy()
     load_kind("ivf").build(Matrix(vectors, None, Metric.L2), IVF(nlist=4))
+    every = matrix.vectors.astype(np.float32)
+    for centroids in (every[:PROBES], every[:PROBES, :8].copy()):
+        forms = GroupedCentroids.of(centroids, np.arange(PROBES + 1, dtype=np.int32))
+        forms.nearest(every[:, : centroids.shape[1]].copy(), 0, 1, np.zeros(1, np.int32), np.zeros(1, np.float32))

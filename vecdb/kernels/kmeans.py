@@ -152,7 +152,7 @@ def squared_distance(rows: AnyArray, row: Integer, centroids: AnyArray, centroid
 
 
 @inlined
-def _decide(
+def nearest_lane(
     rows: AnyArray, row: Integer, centroids: AnyArray, add: AnyArray, scale: AnyArray, unit: np.float32,
     norm: np.float32, best: AnyArray, which: AnyArray,
 ) -> tuple[np.int32, np.float32]:  # fmt: skip
@@ -201,7 +201,7 @@ def nearest_by_levels(
         for tile in range(0, here, TILE):
             nearest_tile(blocks, add, scale, levels, np.intp(tile), shifts, units, best, which)
             for i in range(min(TILE, here - tile)):
-                assigned[start + tile + i], distances[start + tile + i] = _decide(
+                assigned[start + tile + i], distances[start + tile + i] = nearest_lane(
                     rows, start + tile + i, centroids, add, scale, units[tile + i], norms[tile + i], best[i], which[i]
                 )
 

@@ -12,16 +12,16 @@ from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
 from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row, widen
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.list_pool import decide, in_order, write_estimates
+from vecdb.kernels.list_ranking import centre_bits, rank_lists
 from vecdb.kernels.lookups import look_block
 from vecdb.kernels.product import PRODUCT, fill_tables, turn_into
 from vecdb.kernels.quantize import quantise
 from vecdb.kernels.rotation import rotate
-from vecdb.kernels.sorted_scan import LANES, SORTED_MAX, scan_sorted
-from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key, sort_keys
+from vecdb.kernels.sorted_scan import LANES, SORTED_MAX
+from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key
 from vecdb.types import AnyArray
 
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
-MANY_DIMS = 256
 ASKED_LISTS = 5  # near the end of a search: while they are scanned, the best rows of those before are on their way
 
 
@@ -53,51 +53,6 @@ def list_base(metric: int, query: AnyArray, centroids: AnyArray, unit: np.float3
         step = query[j] - unit * widen(centroids[at, j])
         total += step * step
     return np.float32(total)
-
-
-@kernel
-def centre_bits(dim: int) -> int:
-    """Bits of the codes by which lists are ranked: of many dimensions 4 rank them as well as 8."""
-    return 4 if dim >= MANY_DIMS else 8
-
-
-@kernel
-def rank_lists(
-    bits: int,
-    centre_codes: AnyArray,
-    centre_add: AnyArray,
-    centre_scale: AnyArray,
-    count: int,
-    query: AnyArray,
-    unit: np.float32,
-    total: Integer,
-    nprobe: int,
-    near: AnyArray,
-    dots: AnyArray,
-    estimates: AnyArray,
-) -> None:
-    """near[:nprobe] = the keys of the nearest lists, the nearest first; near int64, as many as there are slots.
-
-    The codes are of `centre_bits`, of the rotated centroids. A few are kept sorted, so that of the others only the
-    estimates are made: to write and select all keys takes three times as long.
-    """
-    if nprobe <= SORTED_MAX:
-        width = (nprobe + LANES - 1) // LANES * LANES
-        scan_sorted(
-            bits, centre_codes, centre_add, centre_scale, count, query, unit, total, near[:width], nprobe, dots,
-            estimates,
-        )  # fmt: skip
-        return
-    stride, none, one = centre_codes.shape[1], np.float32(0.0), np.float32(1.0)
-    offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
-    for block in range(centre_codes.shape[0]):
-        dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
-        score_block(dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates)
-        for lane in range(min(BLOCK, count - block * BLOCK)):
-            near[block * BLOCK + lane] = pack_key(estimates[lane], block * BLOCK + lane)
-    if nprobe < count:
-        keep_smallest(near, count, nprobe)
-    sort_keys(near, nprobe)
 
 
 @inlined
@@ -193,7 +148,8 @@ def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32
 def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
     starts: AnyArray, sizes: AnyArray, centroids: AnyArray, units: AnyArray, centre_codes: AnyArray,
-    centre_add: AnyArray, centre_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray,
+    centre_add: AnyArray, centre_scale: AnyArray, centre_starts: AnyArray, groups: AnyArray, group_codes: AnyArray,
+    group_add: AnyArray, group_scale: AnyArray, signs: AnyArray, turn: AnyArray, bounds: AnyArray, books: AnyArray,
     allow: AnyArray, queries: AnyArray, k: int, nprobe: int, wanted: int, patience: int, pool: int, slack: np.float32,
     decided: bool, out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
 ) -> None:  # fmt: skip
@@ -205,7 +161,7 @@ def search_lists(
     add, scale, centroids  the bits of float16 as uint16, in units[0], units[1], units[2] (float32)
     code          bits of RaBitQ levels, or PRODUCT and those of product codes, which turn, bounds and books belong to:
                   see kernels.product
-    centre_*      the centroids, rotated, as one list of `centre_bits`
+    centre_*, group*  by which lists are ranked: see kernels.list_ranking
     allow         uint64 bitset, empty to allow all;  queries float32 (q, dim)
     pool          rows scored exactly, at least k; fewer where estimates are more than `slack` too far (see `decide`),
                   for a query at distance 1 from the farthest list that was scanned, or of length 1 under dot
@@ -220,7 +176,7 @@ def search_lists(
     asked = np.zeros((dim + 31) // 32 * 32, np.int8)  # whole groups, whatever the bits
     values = np.empty((max(0, bounds.shape[0] - 1), books.shape[1]), np.float32)
     tables = np.zeros(codes.shape[1] // BLOCK * (64 if code == PRODUCT + 4 else 256) if code >= PRODUCT else 0, np.int8)
-    near = np.empty(centre_codes.shape[0] * BLOCK, np.int64)
+    near, chosen = np.empty(count + LANES, np.int64), np.empty(groups.shape[0] + LANES, np.int64)
     dots, estimates = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     for i in range(queries.shape[0]):
         length = prepare(metric, queries, i, question)
@@ -229,12 +185,8 @@ def search_lists(
         rotate(turned, signs)
         unit, total = quantise(turned, dim, asked)
         offset = np.float32(-0.5) * np.float32((1 << code) - 1) * np.float32(total)
-        scanned_by = asked
-        rank_unit = unit
-        ranked = min(nprobe, SORTED_MAX)
-        rank_lists(
-            bits, centre_codes, centre_add, centre_scale, count, asked, unit, total, ranked, near, dots, estimates
-        )
+        scanned_by, rank_unit = asked, unit
+        ranked = 0
         if code >= PRODUCT:
             turn_into(question, turn, turned)
             scanned_by = tables
@@ -249,11 +201,11 @@ def search_lists(
         for p in range(count):
             if (p >= nprobe and passed >= wanted) or (short and edge != NO_KEY and idle >= patience):
                 break
-            if p == ranked:  # the order of the first does not change, for no two keys are equal
-                ranked = nprobe if p < nprobe else count
+            if p == ranked:
+                ranked = min(nprobe, SORTED_MAX) if p == 0 else nprobe if p < nprobe else count
                 rank_lists(
-                    bits, centre_codes, centre_add, centre_scale, count, asked, rank_unit, total, ranked, near, dots,
-                    estimates,
+                    bits, centre_codes, centre_add, centre_scale, centre_starts, groups, group_codes, group_add,
+                    group_scale, asked, rank_unit, total, ranked, p, near, chosen, dots, estimates,
                 )  # fmt: skip
             at = key_row(near[p])
             base = list_base(metric, question, centroids, units[2], at)
