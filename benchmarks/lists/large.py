@@ -19,10 +19,10 @@ from benchmarks.graphs.curves import seconds_at
 from benchmarks.graphs.vector_sets import SPARE, TIE, least
 from benchmarks.lists import TARGETS, probes
 from benchmarks.lists.vecdb_lists import VecdbLists, lists
+from vecdb.index.ivf import list_count
 from vecdb.types import Matrix, Metric
 
 QUERIES = 300
-LISTS = 8192  # a mean list of 1,220 rows: as many as can be trained in minutes
 BITS, K = 2, 10
 BLOCK = 65_536  # rows read at once
 
@@ -34,7 +34,7 @@ def measure(file: Path, nlist: int, rounds: int, work: Path | None, say: Callabl
     nearest = nearest_distances(rows, queries)
     say(f"{len(rows):,} rows: neighbours known")
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        engine = lists("l2", nlist or LISTS, BITS)
+        engine = lists("l2", nlist or list_count(len(rows), 0), BITS)
         vectors = mapped(rows, Path(folder) / "vectors")
         seconds = engine.build_over(Matrix(vectors, None, Metric.L2), BUILD_THREADS)
         say(f"{engine.name}: {seconds:.1f} s")

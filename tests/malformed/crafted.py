@@ -467,6 +467,23 @@ for flags in (1, 2, 4, 255):
 add("branch-child-itself", lambda root: branch_loop(root))
 
 
+def large_value(root: Path, page: int) -> None:
+    """The first value of each leaf page, those of tables left out, is said to be large and to stand on this page."""
+    path = damage.place_of(root, "catalog")
+    data = bytearray(path.read_bytes())
+    for leaf in tree_pages(root)[LEAF]:
+        at = leaf * PAGE + int.from_bytes(data[leaf * PAGE + 16 : leaf * PAGE + 18], "little")
+        size, flags, key_size = struct.unpack_from("<IHH", data, at)
+        if flags == 0 and size >= 8:
+            data[at + 4] = 1
+            data[at + 8 + key_size : at + 16 + key_size] = page.to_bytes(8, "little")
+    damage.put(path, bytes(data))
+
+
+for title, place in {"0": 0, "2-20": 2**20, "2-40": 2**40, "2-51": 2**51, "2-63": 2**63, "max": 2**64 - 1}.items():
+    add(f"large-value-{title}", lambda root, p=place: large_value(root, p))  # type: ignore[misc]
+
+
 def branch_loop(root: Path) -> None:
     path = damage.place_of(root, "catalog")
     data = bytearray(path.read_bytes())

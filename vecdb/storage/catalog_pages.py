@@ -196,10 +196,9 @@ class Pages:
         """Checks the pages of large values, and returns how many there are."""
         total = 0
         for i in np.flatnonzero(nodes.flags & BIG_DATA).tolist():
-            at, size = int(nodes.at[i] + NODE_HEADER + nodes.key_size[i]), int(nodes.data_size[i])
-            first = min(int.from_bytes(self.data[at : at + 8], "little"), 2**62)
+            first, size = self._big_data(nodes, i)
             wanted = (PAGE_HEADER + size - 1) // self.size + 1
-            self._claim(np.arange(first, min(first + wanted, self.count + 1), dtype=np.int64))
+            self._claim(np.arange(first, min(first + wanted, max(first, self.count) + 1), dtype=np.int64))
             number, flags, pages = struct.unpack_from("<QxxHI", self.data, first * self.size)
             if number != first or flags != OVERFLOW or pages != wanted:
                 raise self.fail(first, "this is not the page of a large value that it should be")
