@@ -1,4 +1,4 @@
-"""Many centroids stand in groups: trained group by group, and compared with only where the nearest groups are.
+"""Many centroids stand in groups; very many are trained group by group, and a row is compared with the nearest groups.
 
 A row is compared with about twice the square root of so many centroids, times PROBES, instead of with all of them
 (Nister and Stewenius, "Scalable recognition with a vocabulary tree", 2006). What a tree gets wrong along the borders
@@ -32,8 +32,8 @@ from vecdb.kernels.kmeans import FLOAT_DIMS, pack_centroids
 from vecdb.kernels.quantize import block_bytes
 from vecdb.types import F32, I32, I64, AnyArray, Matrix, Progress
 
-TRAINED_FROM = 2048  # centroids that are trained in groups
-COMPARED_FROM = 8192  # ... and from which rows are compared with the nearest groups only
+GROUPED_FROM = 2048  # centroids that stand in groups, by which lists are ranked
+TRAINED_FROM = 8192  # ... that are trained in them too, and compared with where the nearest groups are
 GROUP_ROWS = 4 * SAMPLE_EACH  # rows that the middle of a group is trained on
 PROBES = 8  # groups with whose centroids a row is compared
 REFINEMENTS = 2
@@ -47,10 +47,10 @@ def train(
     rows = sample_of(matrix, count, sample, rng)
     if not len(rows):
         return np.zeros((count, matrix.dim), np.float32), one_group(count)
-    wanted = round(math.sqrt(count)) if count >= TRAINED_FROM else 1
-    if wanted == 1:
-        with Team(threads, progress, (ITERATIONS + 1) * len(rows) * count) as team:
-            return means(rows, count, rng, team), one_group(count)
+    wanted = round(math.sqrt(count)) if count >= GROUPED_FROM else 1
+    if count < TRAINED_FROM:
+        with Team(threads, progress, (ITERATIONS + 1) * (len(rows) + wanted) * count) as team:
+            return _parted(means(rows, count, rng, team), wanted, rng, team)
     few, each = rows[spread(len(rows), GROUP_ROWS * wanted, rng)], count // wanted + 1
     total = (ITERATIONS + 1) * (len(few) * wanted + len(rows) * each)
     total += len(rows) * (wanted + (REFINEMENTS + 1) * (wanted + PROBES * each))
@@ -91,7 +91,7 @@ def one_group(count: int) -> I32:
 
 
 def forms_of(centroids: F32, starts: I32) -> Forms:
-    grouped = len(centroids) >= COMPARED_FROM and len(starts) - 1 > PROBES
+    grouped = len(centroids) >= TRAINED_FROM and len(starts) - 1 > PROBES
     return GroupedCentroids.of(centroids, starts) if grouped else Centroids.of(centroids)
 
 
@@ -169,7 +169,7 @@ def _frozen(codes: Packed) -> Packed:
 
 def aligned(starts: I32) -> I32:
     """int32 (groups + 1,): the first block of each group, if each begins one."""
-    return frozen(np.concatenate([[0], np.cumsum(-(-np.diff(starts) // BLOCK))]).astype(np.int32))
+    return _starts(-(-np.diff(starts).astype(np.int64) // BLOCK))
 
 
 def _compared(forms: Forms, rows: F32, team: Team) -> I32:
@@ -183,6 +183,19 @@ def _compared(forms: Forms, rows: F32, team: Team) -> I32:
     return assigned
 
 
+def _parted(values: F32, wanted: int, rng: np.random.Generator, team: Team) -> tuple[F32, I32]:
+    """Centroids in the order of their groups, which are clusters of centroids."""
+    if wanted == 1:
+        return values, one_group(len(values))
+    groups = _compared(Centroids.of(means(values, wanted, rng, team)), values, team)
+    sizes = np.bincount(groups)
+    return values[np.argsort(groups, kind="stable")], _starts(sizes[sizes > 0])
+
+
+def _starts(sizes: I64) -> I32:
+    return frozen(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+
+
 def _grouped(rows: F32, centres: F32, count: int, rng: np.random.Generator, team: Team) -> tuple[F32, I32]:
     """Centroids trained in the group of rows of each centre that has any, as many as its share of the rows."""
     assigned = _compared(Centroids.of(centres), rows, team)
@@ -190,7 +203,7 @@ def _grouped(rows: F32, centres: F32, count: int, rng: np.random.Generator, team
     held = np.flatnonzero(sizes)
     shares = _shares(sizes[held], count)
     parts = [means(rows[assigned == at], int(share), rng, team) for at, share in zip(held, shares, strict=True)]
-    return np.concatenate(parts), frozen(np.concatenate([[0], np.cumsum(shares)]).astype(np.int32))
+    return np.concatenate(parts), _starts(shares)
 
 
 def _refined(rows: F32, values: F32, starts: I32, rng: np.random.Generator, team: Team) -> F32:

@@ -15,7 +15,7 @@ from vecdb.kernels.topk import NO_KEY, keep_smallest, key_row, pack_key, sort_ke
 from vecdb.types import AnyArray
 
 MANY_DIMS = 256
-GROUPS_LEAST, GROUPS_SHARE = 16, 6  # groups whose lists are ranked: one in so many, and at least
+GROUPS_LEAST, GROUPS_SHARE = 24, 6  # groups whose lists are ranked: one in so many, and at least
 CHOICE = 4  # times as many lists as are wanted are ranked
 
 
