@@ -145,7 +145,7 @@ def test_lists_are_ranked_by_groups(kind, options, metric):
     index.check()
     exact = oracles.nearest(metric, vectors, queries, K)[1]
     assert oracles.recall(index.search(queries, K)[1], exact) >= 0.95
-    whole = index.search(queries, K, nprobe=400, rescore=1000)
+    whole = index.search(queries, K, nprobe=900, rescore=1000)
     assert oracles.recall(whole[1], exact) == 1.0
     for nprobe in (60, SORTED_MAX - 1, SORTED_MAX + 1, 899):
         counters = np.zeros(4, np.int64)
@@ -165,7 +165,7 @@ def test_a_filter_goes_on_to_all_groups(metric, passing):
     assert all(len(set(found)) == few for found in rows[:, :few].tolist())
     exact = oracles.nearest(metric, vectors, queries, few, mask)[1]
     if passing > K:
-        distances = index.search(queries, K, nprobe=400, rescore=1000, allow=allow)[1]
+        distances = index.search(queries, K, nprobe=900, rescore=1000, allow=allow)[1]
     assert oracles.recall(distances[:, :few], exact) == 1.0
 
 
