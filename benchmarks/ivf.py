@@ -70,7 +70,7 @@ def measure_set(data: Any, given: argparse.Namespace) -> dict[str, Any]:
     """What is measured on one set of vectors."""
     from benchmarks.graphs.vector_sets import nearest_distances
     from benchmarks.lists import exact, training
-    from vecdb.index.ivf import list_count
+    from vecdb.index.two_levels import list_count
 
     nlist, rows = list_count(len(data.vectors), given.nlist), len(data.vectors)
     figures: dict[str, Any] = {"name": data.name, "rows": rows, "metric": data.metric, "nlist": nlist}

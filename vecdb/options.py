@@ -82,7 +82,7 @@ class HNSW:
 class IVF:
     """Lists of near vectors: a search scans compressed codes of the nearest lists and rescores the best with float32.
 
-    nlist     lists; 0: one for 256 vectors. Small segments, below 4,096 vectors, are scanned whole
+    nlist     lists; 0: one for 256 vectors, fewer beyond two million. Segments below 4,096 vectors are scanned whole
     bits      1, 2, 4 or 8 bits a dimension for the scan
     nprobe    lists scanned by a search that gives neither `nprobe` nor `recall`; 0: as many as found 99 % of the k
               nearest for stored rows when the index was built
@@ -108,7 +108,7 @@ class IVF:
 class IVFPQ:
     """Lists as of IVF, whose codes are learned from the vectors: product quantisation.
 
-    nlist      lists; 0: one for 256 vectors
+    nlist      lists; 0: one for 256 vectors, fewer beyond two million
     m          parts that a vector is cut into, each of which becomes one code (at most one a dimension); 0: as many as
                make 2 bits a dimension, which is one for 2 dimensions with 4 bits, and for 4 dimensions with 8
     bits       4 (default) or 8 bits a code

@@ -23,7 +23,8 @@ from benchmarks.graphs.curves import batch_seconds
 from benchmarks.graphs.vector_sets import VectorSet, nearest_distances, recall
 from benchmarks.lists.vecdb_lists import VecdbLists, matrix_of
 from vecdb.index import drift
-from vecdb.index.ivf import IvfIndex, list_count
+from vecdb.index.ivf import IvfIndex
+from vecdb.index.two_levels import list_count
 
 K, BITS = 10, 2
 RECALL = 0.95  # the fixed effort is what reaches it where the lists fit

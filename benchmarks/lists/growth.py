@@ -15,7 +15,7 @@ from benchmarks.graphs.vector_sets import VectorSet, nearest_distances
 from benchmarks.lists import TARGETS
 from benchmarks.lists import prepare as prepare_lists
 from benchmarks.lists.vecdb_lists import lists
-from vecdb.index.ivf import list_count
+from vecdb.index.two_levels import list_count
 
 SIZES = (10_000, 100_000, 1_000_000)
 BITS, K = 2, 10

@@ -19,7 +19,7 @@ from benchmarks.graphs.curves import seconds_at
 from benchmarks.graphs.vector_sets import SPARE, TIE, least
 from benchmarks.lists import TARGETS, probes
 from benchmarks.lists.vecdb_lists import VecdbLists, lists
-from vecdb.index.ivf import list_count
+from vecdb.index.two_levels import list_count
 from vecdb.types import Matrix, Metric
 
 QUERIES = 300

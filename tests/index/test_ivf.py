@@ -7,11 +7,12 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import ivf, probing
+from vecdb.index import probing
 from vecdb.index.base import DISTANCES, RESCORED, VISITED
 from vecdb.index.drift import Fit
 from vecdb.index.ivf import IvfIndex
 from vecdb.index.levels import Levels, usual_probing
+from vecdb.index.two_levels import list_count
 from vecdb.kernels import bitset
 from vecdb.kernels.rotation import draw_signs
 from vecdb.options import IVF
@@ -178,7 +179,7 @@ def test_lists_that_drifted_are_trained_again():
 def test_lists_grow_in_number_with_the_rows():
     vectors, _ = data(6000)
     old, new, _ = arrival(vectors[:600], vectors[600:], options=IVF())
-    assert (old.grouping.count, new.grouping.count) == (ivf.list_count(600, 0), ivf.list_count(6000, 0))
+    assert (old.grouping.count, new.grouping.count) == (list_count(600, 0), list_count(6000, 0))
     assert "lists" in new.parameters()["retrained"]["because"]
 
 

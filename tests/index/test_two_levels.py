@@ -73,6 +73,14 @@ def test_no_rows():
     np.testing.assert_array_equal(starts, [0, 200])
 
 
+def test_so_many_lists():
+    wanted = {0: 1, 100: 1, 60_000: 234, 1_000_000: 3906, 5_000_000: 8192, 10_000_000: 8192, 40_000_000: 16_384}
+    assert {rows: two_levels.list_count(rows, 0) for rows in wanted} == wanted
+    assert two_levels.list_count(10**10, 0) == two_levels.LISTS_MAX
+    assert two_levels.list_count(1000, 40) == 40
+    assert two_levels.list_count(10, 40) == 10
+
+
 def spotted(share):
     """A dense spot, and far rows."""
     vectors = np.random.default_rng(0).standard_normal((40_000, 40)).astype(np.float32)

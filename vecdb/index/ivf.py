@@ -18,13 +18,12 @@ from vecdb.index.halves import Halves
 from vecdb.index.levels import Levels
 from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
 from vecdb.index.probing import Probing, Setting
-from vecdb.index.two_levels import one_group
+from vecdb.index.two_levels import list_count, one_group
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.lists import search_lists
-from vecdb.options import IVF, IVFPQ, LISTS_MAX
+from vecdb.options import IVF, IVFPQ
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
-LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
 WHOLE_SHARE = 0.2  # of the rows: where the nearest so many have to be seen, all lists are scanned
 PROBES_MIN = 4  # lists that are scanned at least, however near the rows were that were looked for
 FILTERED = 1.5  # times as many lists for a filter, which need not pass rows at random
@@ -36,11 +35,6 @@ ListInputs = tuple[
     int, AnyArray, int, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
     AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray, AnyArray,
 ]  # fmt: skip
-
-
-def list_count(rows: int, wanted: int) -> int:
-    """Lists for so many rows: as asked, else of LIST_ROWS rows."""
-    return max(1, min(wanted or round(rows / LIST_ROWS), rows, LISTS_MAX))
 
 
 class IvfIndex:

@@ -30,13 +30,22 @@ from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.grouped import nearest_in_groups, nearest_in_groups_by_values
 from vecdb.kernels.kmeans import FLOAT_DIMS, pack_centroids
 from vecdb.kernels.quantize import block_bytes
+from vecdb.options import LISTS_MAX
 from vecdb.types import F32, I32, I64, AnyArray, Matrix, Progress
 
+LIST_ROWS = 256  # of a list, on average: shorter ones are padding, longer ones are scanned for little
+MANY_LISTS, MANY_ROWS = 8192, 10_000_000  # from so many lists on longer ones are nearer in memory than more are
 GROUPED_FROM = 2048  # centroids that stand in groups, by which lists are ranked
-TRAINED_FROM = 8192  # ... that are trained in them too, and compared with where the nearest groups are
+TRAINED_FROM = 10_000  # ... that are trained in them too, and compared with where the nearest groups are
 GROUP_ROWS = 4 * SAMPLE_EACH  # rows that the middle of a group is trained on
 PROBES = 8  # groups with whose centroids a row is compared
 REFINEMENTS = 2
+
+
+def list_count(rows: int, wanted: int) -> int:
+    """Lists for so many rows: as asked, else of LIST_ROWS rows; MANY_LISTS up to MANY_ROWS, then as the root grows."""
+    many = MANY_LISTS * max(1.0, math.sqrt(rows / MANY_ROWS))
+    return max(1, min(wanted or round(min(rows / LIST_ROWS, many)), rows, LISTS_MAX))
 
 
 def train(

@@ -15,8 +15,8 @@ from vecdb.kernels.topk import NO_KEY, keep_smallest, key_row, pack_key, sort_ke
 from vecdb.types import AnyArray
 
 MANY_DIMS = 256
-GROUPS_LEAST, GROUPS_SHARE = 24, 6  # groups whose lists are ranked: one in so many, and at least
-CHOICE = 4  # times as many lists as are wanted are ranked
+GROUPS_LEAST, GROUPS_SHARE = 24, 3  # groups whose lists are ranked: one in so many, and at least
+CHOICE = 16  # times as many lists as are wanted are ranked
 
 
 @kernel
