@@ -7,7 +7,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import clustering, two_levels
+from vecdb.index import clustering, grouped, two_levels
 from vecdb.index.ivf import IvfIndex
 from vecdb.index.ivfpq import IvfPqIndex
 from vecdb.kernels import bitset, list_ranking
@@ -33,7 +33,7 @@ def test_as_good_as_trained_at_once(metric, dim, trained, monkeypatch):
     assert (values.dtype, values.shape, starts.dtype) == (np.float32, (300, dim), np.int32)
     assert starts[0] == 0
     assert starts[-1] == 300
-    assert len(starts) - 1 > two_levels.PROBES
+    assert len(starts) - 1 > grouped.PROBES
     assert (np.diff(starts) > 0).all()
     at_once = clustering.train(matrix, 300, seed=1)
     reached = clustering.objective(matrix, at_once, clustering.assign(matrix, at_once))
@@ -95,7 +95,9 @@ def test_groups_with_a_long_list_are_balanced_by_all_rows(vectors):
     matrix = matrix_of(vectors, Metric.L2)
     values, starts = two_levels.train(matrix, 400, sample=400 * 6)
     assigned = two_levels.assign(matrix, values, starts)
-    even, places = two_levels.evened(matrix, values, starts, assigned)
+    told: list[tuple[int, int]] = []
+    even, places = two_levels.evened(matrix, values, starts, assigned, progress=lambda *done: told.append(done))
+    assert [done for done, _ in told] == list(range(told[0][1]))
     before, after = (np.bincount(part, minlength=400) for part in (assigned, places))
     assert before.max() > clustering.LONGEST * before.mean()
     assert after.max() <= before.max()

@@ -9,7 +9,7 @@ import pytest
 
 from tests import oracles
 from tests.kernels.conftest import frozen
-from vecdb.index import two_levels
+from vecdb.index import grouped
 
 SIZES = (1, 31, 32, 33, 7, 64, 5, 40, 12, 3, 20, 9)
 STARTS = frozen(np.concatenate([[0], np.cumsum(SIZES)]).astype(np.int32))
@@ -20,7 +20,7 @@ def squared(rows, centroids):
     return ((rows[:, None] - centroids[None]) ** 2).sum(2)
 
 
-def grouped(dim, rows=3000):
+def some_groups(dim, rows=3000):
     """Rows, and rows as centroids, the groups of which are runs of neighbours."""
     vectors = oracles.clustered(rows, dim, seed=dim) * np.float32(3) + np.float32(5)
     picked = vectors[np.random.default_rng(dim).permutation(rows)[: STARTS[-1]]]
@@ -36,9 +36,9 @@ def found(forms, rows, first=0, last=None):
 
 @pytest.mark.parametrize("dim", [1, 7, 32, 33, 64, 384])
 def test_the_nearest_of_all_groups(dim, monkeypatch):
-    monkeypatch.setattr(two_levels, "PROBES", len(SIZES))
-    rows, centroids = grouped(dim)
-    assigned, distances = found(two_levels.GroupedCentroids.of(centroids, STARTS), rows)
+    monkeypatch.setattr(grouped, "PROBES", len(SIZES))
+    rows, centroids = some_groups(dim)
+    assigned, distances = found(grouped.GroupedCentroids.of(centroids, STARTS), rows)
     exact = squared(rows, centroids)
     np.testing.assert_allclose(distances, exact[np.arange(len(rows)), assigned], rtol=1e-4, atol=1e-3)
     nearest = exact.min(1)
@@ -49,9 +49,9 @@ def test_the_nearest_of_all_groups(dim, monkeypatch):
 @pytest.mark.parametrize("dim", [8, 64])
 @pytest.mark.parametrize("probes", [1, 3])
 def test_only_the_nearest_groups_count(dim, probes, monkeypatch):
-    monkeypatch.setattr(two_levels, "PROBES", probes)
-    rows, centroids = grouped(dim)
-    forms = two_levels.GroupedCentroids.of(centroids, STARTS)
+    monkeypatch.setattr(grouped, "PROBES", probes)
+    rows, centroids = some_groups(dim)
+    forms = grouped.GroupedCentroids.of(centroids, STARTS)
     assigned, distances = found(forms, rows)
     group_of = np.repeat(np.arange(len(SIZES)), SIZES)
     middles = np.stack([centroids[a:b].mean(0) for a, b in pairwise(STARTS)])
@@ -67,9 +67,9 @@ def test_only_the_nearest_groups_count(dim, probes, monkeypatch):
 
 @pytest.mark.parametrize("dim", [8, 64])
 def test_a_part_of_the_rows_and_the_first_of_equal_centroids(dim):
-    rows, centroids = grouped(dim)
+    rows, centroids = some_groups(dim)
     twice, starts = frozen(np.concatenate([centroids, centroids])), np.concatenate([STARTS, STARTS[1:] + STARTS[-1]])
-    forms = two_levels.GroupedCentroids.of(twice, starts.astype(np.int32))
+    forms = grouped.GroupedCentroids.of(twice, starts.astype(np.int32))
     assigned, distances = found(forms, rows, 700, 2500)
     assert (assigned[:700] == -1).all()
     assert (assigned[2500:] == -1).all()

@@ -23,9 +23,10 @@ def stage(progress: Progress | None, rows: int, start: float, end: float) -> Pro
 def trained(matrix: Matrix, count: int, seed: int, threads: int, progress: Progress | None) -> tuple[Grouping, I32]:
     """So many lists trained on the rows; and int32 (rows,): the list of each."""
     values, groups = train(matrix, count, seed=seed, threads=threads, progress=stage(progress, matrix.rows, 0.0, 0.5))
-    values, told = Halves.of(values).values(), stage(progress, matrix.rows, 0.5, 0.7)
+    values, told = Halves.of(values).values(), stage(progress, matrix.rows, 0.5, 0.65)
     assigned = assign(matrix, values, groups, threads=threads, progress=told)
-    values, assigned = evened(matrix, values, groups, assigned, seed=seed, threads=threads)
+    told = stage(progress, matrix.rows, 0.65, 0.7)
+    values, assigned = evened(matrix, values, groups, assigned, seed=seed, threads=threads, progress=told)
     return Grouping.of(Halves.of(values), groups, assigned), assigned
 
 

@@ -14,11 +14,12 @@ from vecdb.index.base import NO_BITS, expect, frozen, kernel_inputs, result_arra
 from vecdb.index.cold import Cold, decide_cold
 from vecdb.index.drift import Fit
 from vecdb.index.flat import search_exact
+from vecdb.index.grouped import one_group
 from vecdb.index.halves import Halves
 from vecdb.index.levels import Levels
 from vecdb.index.lists import Centres, Codes, Grouping, ListCodes
 from vecdb.index.probing import Probing, Setting
-from vecdb.index.two_levels import list_count, one_group
+from vecdb.index.two_levels import list_count
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.lists import search_lists
 from vecdb.options import IVF, IVFPQ

@@ -11,10 +11,10 @@ import numpy as np
 
 from vecdb.index.base import NO_BOOKS, NO_ROWS, expect, frozen, kernel_inputs
 from vecdb.index.drift import sample
+from vecdb.index.grouped import one_group
 from vecdb.index.halves import Halves
 from vecdb.index.lists import Codes, Grouping, Written, write_codes
 from vecdb.index.probing import DEEP, NEAR, Probing
-from vecdb.index.two_levels import one_group
 from vecdb.kernels.list_codes import code_losses, encode_lists
 from vecdb.kernels.quantize import block_bytes
 from vecdb.kernels.rotation import ROUNDS, draw_signs, rotate_rows

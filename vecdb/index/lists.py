@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from vecdb.index import two_levels
+from vecdb.index import grouped
 from vecdb.index.base import NO_NORMS, frozen
 from vecdb.index.halves import Halves
 from vecdb.index.probing import Probing
@@ -116,8 +116,8 @@ class Centres:
 
     def __init__(self, centroids: F32, groups: I32, spreads: F32, metric: Metric, signs: F32) -> None:
         codes, add, scale, starts = _ranking_codes(centroids, groups, metric, signs)
-        middles = two_levels.middles(centroids, groups)
-        above, plus, times, _ = _ranking_codes(middles, two_levels.one_group(len(middles)), metric, signs)
+        middles = grouped.middles(centroids, groups)
+        above, plus, times, _ = _ranking_codes(middles, grouped.one_group(len(middles)), metric, signs)
         if metric is not Metric.DOT:
             for (first, last), block in zip(pairwise(groups), starts, strict=False):
                 add[block * BLOCK : block * BLOCK + last - first] += np.float32(SPREAD) * spreads[first:last]
@@ -128,7 +128,7 @@ class Centres:
 
 def _ranking_codes(centroids: F32, groups: I32, metric: Metric, signs: F32) -> tuple[U8, F32, F32, I32]:
     """(codes, add, scale, starts): every group from the block on that starts int32 (groups + 1,) names."""
-    dim, starts, sizes = centroids.shape[1], two_levels.aligned(groups), np.diff(groups).astype(np.int32)
+    dim, starts, sizes = centroids.shape[1], grouped.aligned(groups), np.diff(groups).astype(np.int32)
     blocks, bits = int(starts[-1]), centre_bits(dim)
     codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
     add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)

@@ -114,7 +114,7 @@ def _carried_graph(matrix: Matrix, allow: U64, rows: I32) -> None:
 
 def _lists(matrix: Matrix, allow: U64, rows: I32) -> None:
     """Clustering by levels and, of few dimensions, by values; codes of levels and of products."""
-    from vecdb.index.two_levels import PROBES, GroupedCentroids
+    from vecdb.index.grouped import PROBES, GroupedCentroids
 
     for options in (IVF(nlist=4), IVFPQ(nlist=4, rotation=True)):
         _search(load_kind(options.kind).build(matrix, options), matrix, allow, rows)
