@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests import oracles
+from tests.index.clusters import assign, train
 from tests.kernels.conftest import frozen, matrix_of
 from vecdb.index import clustering, samples
 from vecdb.types import Metric
@@ -33,9 +34,9 @@ def lloyd(rows, count, iterations, seed):
 def test_as_good_as_plain_k_means(metric, dim, dtype):
     vectors = oracles.clustered(4000, dim, seed=dim, clusters=300).astype(dtype)
     matrix = matrix_of(vectors, metric)
-    centroids = clustering.train(matrix, 40, seed=1, sample=4000)
+    centroids = train(matrix, 40, seed=1, sample=4000)
     assert (centroids.dtype, centroids.shape) == (np.float32, (40, dim))
-    assigned = clustering.assign(matrix, centroids)
+    assigned = assign(matrix, centroids)
     rows = space(vectors, metric)
     exact = ((rows[:, None] - centroids.astype(np.float64)) ** 2).sum(2)
     np.testing.assert_allclose(exact[np.arange(4000), assigned], exact.min(1), rtol=1e-4, atol=1e-5)
@@ -47,11 +48,11 @@ def test_as_good_as_plain_k_means(metric, dim, dtype):
 @pytest.mark.parametrize("dim", [8, 100])
 def test_one_seed_gives_one_result_whatever_the_threads(dim):
     matrix = matrix_of(oracles.clustered(3000, dim), Metric.L2)
-    first = clustering.train(matrix, 30, seed=5)
-    np.testing.assert_array_equal(first, clustering.train(matrix, 30, seed=5, threads=3))
-    assert not np.array_equal(first, clustering.train(matrix, 30, seed=6))
-    alone = clustering.assign(matrix, first)
-    np.testing.assert_array_equal(alone, clustering.assign(matrix, first, threads=3))
+    first = train(matrix, 30, seed=5)
+    np.testing.assert_array_equal(first, train(matrix, 30, seed=5, threads=3))
+    assert not np.array_equal(first, train(matrix, 30, seed=6))
+    alone = assign(matrix, first)
+    np.testing.assert_array_equal(alone, assign(matrix, first, threads=3))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
@@ -62,7 +63,7 @@ def test_no_list_is_much_longer_than_the_mean(share):
     vectors[: int(share * 20_000)] *= np.float32(0.05)
     vectors[-50:] *= np.float32(20)
     matrix = matrix_of(vectors, Metric.L2)
-    sizes = np.bincount(clustering.assign(matrix, clustering.train(matrix, 100)), minlength=100)
+    sizes = np.bincount(assign(matrix, train(matrix, 100)), minlength=100)
     assert sizes.max() < 4 * sizes.mean()
 
 
@@ -84,9 +85,9 @@ def test_fewer_different_rows_than_centroids(metric, dim, distinct):
     some[0] = 0
     vectors = some[rng.integers(0, distinct, 500)]
     matrix = matrix_of(vectors, metric)
-    centroids = clustering.train(matrix, 64)
+    centroids = train(matrix, 64)
     assert np.isfinite(centroids).all()
-    assigned = clustering.assign(matrix, centroids)
+    assigned = assign(matrix, centroids)
     assert clustering.objective(matrix, centroids, assigned) < 1e-10
     assert len(np.unique(assigned)) == len(np.unique(vectors, axis=0))
 
@@ -94,9 +95,9 @@ def test_fewer_different_rows_than_centroids(metric, dim, distinct):
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_fewer_rows_than_centroids(rows):
     matrix = matrix_of(oracles.clustered(rows, 48), Metric.COSINE)
-    centroids = clustering.train(matrix, 8)
+    centroids = train(matrix, 8)
     assert centroids.shape == (8, 48)
-    assigned = clustering.assign(matrix, centroids)
+    assigned = assign(matrix, centroids)
     assert assigned.shape == (rows,)
     assert clustering.objective(matrix, centroids, assigned) < 1e-10
 
@@ -105,9 +106,9 @@ def test_rows_that_differ_by_almost_nothing():
     vectors = np.full((300, 40), 7, np.float32)
     vectors[:150, 0] = np.nextafter(np.float32(7), np.float32(8))
     matrix = matrix_of(vectors, Metric.L2)
-    centroids = clustering.train(matrix, 16)
+    centroids = train(matrix, 16)
     assert np.isfinite(centroids).all()
-    assert clustering.objective(matrix, centroids, clustering.assign(matrix, centroids)) < 1e-6
+    assert clustering.objective(matrix, centroids, assign(matrix, centroids)) < 1e-6
 
 
 def test_no_list_is_empty_when_there_are_enough_rows():
@@ -116,7 +117,7 @@ def test_no_list_is_empty_when_there_are_enough_rows():
     vectors = rng.standard_normal((4000, 40)).astype(np.float32)
     vectors[1000:] = vectors[rng.integers(0, 5, 3000)]
     matrix = matrix_of(vectors, Metric.L2)
-    sizes = np.bincount(clustering.assign(matrix, clustering.train(matrix, 64, sample=4000)), minlength=64)
+    sizes = np.bincount(assign(matrix, train(matrix, 64, sample=4000)), minlength=64)
     assert sizes.min() > 0
 
 
@@ -131,18 +132,18 @@ def test_progress_is_told_and_may_stop():
     def note(done, total):
         calls.append((done, total))
 
-    centroids = clustering.train(matrix, 50, threads=2, progress=note)
+    centroids = train(matrix, 50, threads=2, progress=note)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert calls[-1][0] == calls[-1][1]
     assert len(calls) > clustering.ITERATIONS
     calls.clear()
-    clustering.assign(matrix, centroids, progress=note)
+    assign(matrix, centroids, progress=note)
     assert calls[-1] == (3000, 3000)
 
     def stop(done, total):
         raise Stop
 
     with pytest.raises(Stop):
-        clustering.train(matrix, 50, progress=stop)
+        train(matrix, 50, progress=stop)
     with pytest.raises(Stop):
-        clustering.assign(matrix, frozen(centroids), threads=2, progress=stop)
+        assign(matrix, frozen(centroids), threads=2, progress=stop)

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from tests import oracles
+from tests.index.clusters import assign, train
 from tests.kernels.conftest import frozen, matrix_of
-from vecdb.index import clustering, codebooks, samples
+from vecdb.index import codebooks, samples
 from vecdb.kernels.product import decode_rows
 from vecdb.types import Metric
 
 
 def trained(vectors, metric, bits, m, lists=5, **more):
     matrix = matrix_of(vectors, metric)
-    centroids = clustering.train(matrix, lists)
-    assigned = clustering.assign(matrix, centroids)
+    centroids = train(matrix, lists)
+    assigned = assign(matrix, centroids)
     rest = samples.load(matrix, np.arange(len(vectors), dtype=np.int32)) - centroids[assigned]
     return codebooks.train(matrix, centroids, assigned, bits, m, **more), rest
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests import oracles
+from tests.index.clusters import assign, train
 from tests.kernels.conftest import frozen, matrix_of
 from vecdb.index import clustering, grouped, two_levels
 from vecdb.index.ivf import IvfIndex
@@ -35,11 +36,14 @@ def test_as_good_as_trained_at_once(metric, dim, trained, monkeypatch):
     assert starts[-1] == 300
     assert len(starts) - 1 > grouped.PROBES
     assert (np.diff(starts) > 0).all()
-    at_once = clustering.train(matrix, 300, seed=1)
-    reached = clustering.objective(matrix, at_once, clustering.assign(matrix, at_once))
+    with monkeypatch.context() as patched:
+        patched.setattr(two_levels, "GROUPED_FROM", 10_000)
+        patched.setattr(two_levels, "TRAINED_FROM", 10_000)
+        at_once = train(matrix, 300, seed=1)
+    reached = clustering.objective(matrix, at_once, assign(matrix, at_once))
     assigned = two_levels.assign(matrix, values, starts)
     assert clustering.objective(matrix, values, assigned) <= 1.03 * reached
-    assert (assigned == clustering.assign(matrix, values)).mean() > 0.9
+    assert (assigned == assign(matrix, values)).mean() > 0.9
 
 
 @pytest.mark.parametrize("dim", [8, 100])
@@ -64,7 +68,7 @@ def test_fewer_different_rows_than_centroids(distinct):
     assert (np.diff(starts) > 0).all()
     assert np.isfinite(values).all()
     if distinct < 100:
-        assert clustering.objective(matrix, values, clustering.assign(matrix, values)) < 1e-6
+        assert clustering.objective(matrix, values, assign(matrix, values)) < 1e-6
 
 
 def test_no_rows():

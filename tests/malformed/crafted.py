@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -481,7 +482,7 @@ def large_value(root: Path, page: int) -> None:
 
 
 for title, place in {"0": 0, "2-20": 2**20, "2-40": 2**40, "2-51": 2**51, "2-63": 2**63, "max": 2**64 - 1}.items():
-    add(f"large-value-{title}", lambda root, p=place: large_value(root, p))  # type: ignore[misc]
+    add(f"large-value-{title}", partial(large_value, page=place))
 
 
 def branch_loop(root: Path) -> None:

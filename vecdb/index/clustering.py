@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from vecdb.index.base import frozen, kernel_inputs
-from vecdb.index.samples import LOAD_ROWS, load, sample_of
+from vecdb.index.samples import LOAD_ROWS, load
 from vecdb.index.team import Team, slices
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.kmeans import (
@@ -83,30 +83,6 @@ class Centroids:
         )  # fmt: skip
 
 
-def train(
-    matrix: Matrix,
-    count: int,
-    *,
-    seed: int = 0,
-    threads: int = 1,
-    sample: int = 0,
-    progress: Progress | None = None,
-) -> F32:
-    """Centroids float32 (count, dim), of the space that lists are searched in; rows are read from a sample only.
-
-    sample    rows to train on; 0: as many as `sample_of` takes
-    progress  called about every 50 ms with (row comparisons done, of all); may raise to interrupt
-
-    With fewer different rows than centroids some centroids are equal, and `assign` takes the first of those.
-    """
-    rng = np.random.default_rng(seed)
-    rows = sample_of(matrix, count, sample, rng)
-    if not len(rows):
-        return np.zeros((count, matrix.dim), np.float32)
-    with Team(threads, progress, (ITERATIONS + 1) * len(rows) * count) as team:
-        return means(rows, count, rng, team)
-
-
 def means(rows: F32, count: int, rng: np.random.Generator, team: Team) -> F32:
     """Centroids of these rows, of which there is one at least."""
     clusters = _Clusters(rows, np.zeros((count, rows.shape[1]), np.float32), rng, team)
@@ -127,15 +103,11 @@ def balanced(rows: F32, centroids: F32, mean: float, rng: np.random.Generator, t
     return clusters.centroids
 
 
-def assign(matrix: Matrix, centroids: F32, *, threads: int = 1, progress: Progress | None = None) -> I32:
+def assign(matrix: Matrix, forms: Forms, *, threads: int = 1, progress: Progress | None = None) -> I32:
     """int32 (rows,): the nearest centroid of every row, the first of equally near ones.
 
     Rows are read in slices, each LOAD_ROWS at a time. progress  called about every 50 ms with (rows done, rows)
     """
-    return assign_by(Centroids.of(centroids), matrix, threads, progress)
-
-
-def assign_by(forms: Forms, matrix: Matrix, threads: int, progress: Progress | None) -> I32:
     rows = matrix.rows
     assigned = np.zeros(rows, np.int32)
 

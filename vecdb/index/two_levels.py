@@ -12,13 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from vecdb.index import clustering
 from vecdb.index.base import frozen
 from vecdb.index.clustering import (
     ITERATIONS,
     LONGEST,
     Centroids,
     Forms,
-    assign_by,
     balanced,
     means,
     move_to_members,
@@ -46,7 +46,14 @@ def list_count(rows: int, wanted: int) -> int:
 def train(
     matrix: Matrix, count: int, *, seed: int = 0, threads: int = 1, sample: int = 0, progress: Progress | None = None
 ) -> tuple[F32, I32]:
-    """As clustering.train; and int32 (groups + 1,): the first centroid of each group, and their number."""
+    """Centroids float32 (count, dim), of the space that lists are searched in; and int32 (groups + 1,): the first of
+    each group, and their number. Rows are read from a sample only.
+
+    sample    rows to train on; 0: as many as `sample_of` takes
+    progress  called about every 50 ms with (row comparisons done, of all); may raise to interrupt
+
+    With fewer different rows than centroids some centroids are equal, and `assign` takes the first of those.
+    """
     rng = np.random.default_rng(seed)
     rows = sample_of(matrix, count, sample, rng)
     if not len(rows):
@@ -66,8 +73,8 @@ def train(
 
 
 def assign(matrix: Matrix, centroids: F32, starts: I32, *, threads: int = 1, progress: Progress | None = None) -> I32:
-    """As clustering.assign; of many groups only the nearest count, so for a few rows in a hundred not the nearest."""
-    return assign_by(forms_of(centroids, starts), matrix, threads, progress)
+    """As clustering.assign; of many groups only the nearest count, so about one row in a hundred misses its centroid."""
+    return clustering.assign(matrix, forms_of(centroids, starts), threads=threads, progress=progress)
 
 
 def evened(
