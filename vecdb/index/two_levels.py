@@ -73,7 +73,7 @@ def train(
 
 
 def assign(matrix: Matrix, centroids: F32, starts: I32, *, threads: int = 1, progress: Progress | None = None) -> I32:
-    """As clustering.assign; of many groups only the nearest count, so about one row in a hundred misses its centroid."""
+    """As clustering.assign; of many groups only the nearest count, and about one row in a hundred is put wrongly."""
     return clustering.assign(matrix, forms_of(centroids, starts), threads=threads, progress=progress)
 
 
