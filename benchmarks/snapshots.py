@@ -1,10 +1,11 @@
-"""What snapshots cost: taking them, what writers notice of it, and the time until a restored database answers.
+"""What a bad day costs: taking snapshots, what writers notice of it, restoring one, and recovery after a crash.
 
     python -m benchmarks.snapshots DATA [--records N] [--rounds N] [--work DIR] [--dry]
 
 Every form is taken and restored in turns, with the files in the page cache; medians, and the processor time of all
 threads, which a busy machine changes less. "unsynced" leaves out every sync that vecdb makes, through the disk that its
-tests replace too. Writers are measured while a snapshot a second is taken beside them, and while none is.
+tests replace too. Writers are measured while a snapshot a second is taken beside them, and while none is. Recovery is
+that of a copy of the directory whose second half of the records is in the log only, in a new process each time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import vecdb
+from benchmarks.dataset import Dataset
 from benchmarks.dataset import load as load_data
 from benchmarks.history import append, line_of
 from benchmarks.report import table
@@ -34,6 +37,18 @@ from vecdb.files.disk import File, LocalDisk, LocalFile
 BATCH = 1000
 ROUNDS = 5
 WRITER_SECONDS = 4.0  # of each rate
+RECOVER = """
+import sys, time
+import numpy as np
+import vecdb
+began = time.perf_counter()
+with vecdb.open(sys.argv[1]) as db:
+    opened = time.perf_counter() - began
+    docs = db.get_collection("docs")
+    assert docs.count() == int(sys.argv[2])
+    docs.search(np.ones(int(sys.argv[3]), np.float32), k=10)
+    print(opened, time.perf_counter() - began)
+"""
 
 
 class UnsyncedFile(LocalFile):
@@ -51,15 +66,23 @@ class UnsyncedDisk(LocalDisk):
     def sync_directory(self, path: Path) -> None: ...
 
 
-def build(path: Path, data: Path, records: int | None) -> vecdb.Database:
-    found = load_data(data, records)
+def build(path: Path, crashed: Path, found: Dataset) -> vecdb.Database:
+    """The database with everything merged; `crashed` is a copy of its files from before the second half was."""
     db = vecdb.open(path)
     docs = db.create_collection("docs", dim=found.vectors.shape[1], index=vecdb.HNSW(m=16, ef_construction=200))
-    for first in range(0, len(found.ids), BATCH):
-        part = slice(first, first + BATCH)
-        docs.upsert(found.ids[part], found.vectors[part], found.payloads[part])
+    half = len(found.ids) // 2
+    upsert(docs, found, 0, half)
+    db.optimize()
+    upsert(docs, found, half, len(found.ids))
+    shutil.copytree(path, crashed)
     db.optimize()
     return db
+
+
+def upsert(docs: vecdb.Collection, found: Dataset, begin: int, end: int) -> None:
+    for first in range(begin, end, BATCH):
+        part = slice(first, min(first + BATCH, end))
+        docs.upsert(found.ids[part], found.vectors[part], found.payloads[part])
 
 
 def timed(call: Callable[..., Any], *given: Any, **options: Any) -> tuple[float, float]:
@@ -132,11 +155,26 @@ def measure_writers(db: vecdb.Database, root: Path, rounds: int) -> dict[str, fl
     return {"alone": round(statistics.median(alone)), "beside a snapshot a second": round(statistics.median(beside))}
 
 
+def measure_recovery(crashed: Path, root: Path, rounds: int, found: Dataset) -> dict[str, float]:
+    """Seconds until a new process has opened the files that a crash left, and until it has searched them."""
+    log = sum(path.stat().st_size for path in (crashed / "wal").iterdir())
+    took = []
+    for _ in range(rounds):
+        shutil.copytree(crashed, root / "recovered")
+        command = [sys.executable, "-c", RECOVER, str(root / "recovered"), *map(str, found.vectors.shape)]
+        took.append(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+        remove(root / "recovered")
+    opened, answered = (round(statistics.median(map(float, one)), 3) for one in zip(*took, strict=True))
+    return {"log bytes": log, "opened": opened, "answered": answered}
+
+
 def measure(given: argparse.Namespace) -> dict[str, Any]:
+    found = load_data(given.data, given.records)
     with tempfile.TemporaryDirectory(prefix="vecdb-bench-", dir=given.work) as folder:
         root = Path(folder)
-        with build(root / "db", given.data, given.records) as db:
+        with build(root / "db", root / "crashed", found) as db:
             figures: dict[str, Any] = {"records": db.get_collection("docs").count()}
+            figures["recovery"] = measure_recovery(root / "crashed", root, given.rounds, found)
             info = db.snapshot(root / "sizes")
             figures["bytes"], figures["written"] = info.bytes, info.new_bytes
             remove(root / "sizes")
@@ -156,7 +194,10 @@ def report(figures: dict[str, Any]) -> str:
     told = (
         f"{figures['records']:,} records, {figures['bytes'] / 1e6:.0f} MB, {figures['written'] / 1e6:.0f} MB not linked"
     )
-    return f"{told}\n{table([head, *rows])}\nwriters: {writers}, {lost:.1%} slower"
+    recovery = figures["recovery"]
+    log = f"{recovery['log bytes'] / 1e6:.0f} MB in the log"
+    back = f"recovery, {log}: opened in {recovery['opened']} s, answered in {recovery['answered']} s"
+    return f"{told}\n{table([head, *rows])}\nwriters: {writers}, {lost:.1%} slower\n{back}"
 
 
 def main() -> None:
