@@ -277,7 +277,13 @@ class OrderingDisk(PassingDisk):
         return header.epoch if header is not None and not isinstance(header, int) else -1
 
     # ---- points of the protocols ----------------------------------------------------------------------------------
+    def _take_the_only_one(self) -> None:
+        """A thread that has not touched a disk yet can only mean the database that there is."""
+        if not hasattr(self.local, "root") and len(self.roots) == 1:
+            (self.local.root,) = self.roots
+
     def reach(self, point: str, lsn: int = 0) -> None:
+        self._take_the_only_one()
         root = self.roots[self.local.root] if hasattr(self.local, "root") else None
         if point == "log:appended" and root is not None:
             root.appended[lsn] = self.local.append

@@ -5,14 +5,20 @@ Method: each of O1 to O9 is broken on purpose, once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lmdb
+import numpy as np
 import pytest
 
-from tests.faults import FaultyDisk, OrderingDisk, bad_sync
+import vecdb
+from tests.faults import FaultyDisk, OrderingDisk, PointDisk, bad_sync
+from vecdb.engine import policy, registry
+from vecdb.engine.checkpoint import checkpoint
 from vecdb.errors import StorageFailed
 from vecdb.files import names
 from vecdb.files.disk import LocalDisk
@@ -153,3 +159,36 @@ def test_weak_flags_of_lmdb_are_seen(tmp_path: Path) -> None:
     for weak in ({"writemap": True}, {"sync": False}, {"metasync": False}):
         with pytest.raises(AssertionError, match="O7"):
             lmdb.open(str(tmp_path), **weak)
+
+
+def in_a_thread(call: Callable[[], object]) -> None:
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+def test_a_checkpoint_that_writes_no_file_is_known_too(
+    tmp_path: Path, ordering: OrderingDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread has touched no file before the catalog says that the log may go."""
+    monkeypatch.setattr(policy, "CLOSE_CHANGES", 1000)
+    with vecdb.open(tmp_path / "db", maintenance="manual") as db:
+        docs = db.create_collection("docs", dim=8)
+        docs.upsert(list(range(8)), np.eye(8, dtype=np.float32))
+        db.optimize()
+        docs.delete([3])
+
+    def write_in_the_middle(point: str, lsn: int) -> None:
+        if point == "checkpoint:written":
+            in_a_thread(lambda: docs.upsert([9], np.ones((1, 8), np.float32)))
+
+    disk = OrderingDisk(ordering.inner)
+    seams = replace(registry.DEFAULT_SEAMS, disk=PointDisk(disk, write_in_the_middle))
+    monkeypatch.setattr(registry, "DEFAULT_SEAMS", seams)
+    with vecdb.open(tmp_path / "db", maintenance="manual") as db:
+        docs, engine = db.get_collection("docs"), db._engine
+        assert engine is not None
+        logs = set((tmp_path / "db" / "wal").iterdir())
+        in_a_thread(lambda: checkpoint(engine))
+        assert not logs & set((tmp_path / "db" / "wal").iterdir())  # retired
+    assert disk.violations == []
