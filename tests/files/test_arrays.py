@@ -5,12 +5,15 @@ Method: files of many dtypes and shapes are read with NumPy, cut at every length
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.faults import PassingDisk
 from vecdb.errors import Corrupted, StorageFailed
 from vecdb.files.arrays import (
     CHECKSUM_BLOCK,
@@ -147,3 +150,16 @@ def test_files_are_created_once_and_private(tmp_path: Path) -> None:
     assert (tmp_path / "a.npy").stat().st_mode & 0o777 == 0o600
     with pytest.raises(StorageFailed, match="File exists"):
         made(tmp_path / "a.npy")
+
+
+def test_a_file_that_shrinks_while_it_is_opened_is_damaged(tmp_path: Path) -> None:
+    """Its map fails; why, its size tells."""
+    _, entry = made(tmp_path / "a.npy")
+
+    class Shrinking(PassingDisk):
+        def map(self, path: Path, size: int) -> memoryview:
+            os.truncate(path, size - 1)
+            raise StorageFailed(errno.EINVAL, "cannot map")
+
+    with pytest.raises(Corrupted, match="changed its size"):
+        open_array(Shrinking(LocalDisk()), tmp_path / "a.npy", entry)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from vecdb.errors import StorageFailed
 from vecdb.files import mapping
 from vecdb.files.disk import LocalDisk, write_file
+from vecdb.files.mapping import MappedPages, map_file
 
 DATA = bytes(range(256)) * 64
 
@@ -52,3 +55,28 @@ def test_what_cannot_be_mapped_says_why(tmp_path: Path) -> None:
         LocalDisk().map(tmp_path / "file", 5)
     with pytest.raises(OSError, match="Bad file descriptor"):
         mapping.map_file(-1, 4096)
+
+
+def test_advice_names_whole_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte of a row is in what is asked for, and no more than the pages that it touches."""
+    page, rows, size = mmap.PAGESIZE, 50, 300
+    (tmp_path / "file").write_bytes(bytes(rows * size * 4))
+    with (tmp_path / "file").open("rb") as file:
+        vectors = np.frombuffer(map_file(file.fileno(), rows * size * 4), np.float32).reshape(rows, size)
+    asked: list[tuple[int, int, int]] = []
+    libc = SimpleNamespace(madvise=lambda *given: asked.append(given))
+    pages = MappedPages(vectors)
+    pages.ask(np.array([0, 49], np.int32))  # the system itself takes it
+    pages.scatter()
+    monkeypatch.setattr(mapping, "_libc", libc)
+    pages.ask(np.array([0, 7, 49], np.int32))
+    pages.scatter()
+    base = vectors.ctypes.data
+    for (start, length, _), row in zip(asked, (0, 7, 49), strict=False):
+        first = base + row * size * 4
+        assert start % page == 0
+        assert first - page < start <= first
+        assert start + length == first + size * 4
+    assert [advice for _, _, advice in asked] == [3, 3, 3, 1]
+    assert asked[-1][:2] == (base, rows * size * 4)
+    assert not vectors.any()
