@@ -21,11 +21,22 @@ import pytest
 import vecdb
 from vecdb.files.disk import LocalDisk
 from vecdb.files.record import FILE_HEADER_SIZE, FileHeader, decode_file_header, encode_record, read_records
-from vecdb.storage import schema, snapshot_forms
+from vecdb.files.seams import Seams
+from vecdb.files.workplace import Workplace
+from vecdb.storage import schema, snapshot_forms, stream
 from vecdb.storage.batch import Part, encode
 from vecdb.storage.manifest import MANIFEST_FORMAT, MANIFEST_HEADER, MANIFEST_MAGIC, digest_of, enclose
-from vecdb.storage.snapshot_source import FileSource
-from vecdb.storage.stream import END, ROWS, STREAM_FRAME, Table, _frame, read_stream
+from vecdb.storage.snapshot_source import FileSource, open_source
+from vecdb.storage.stream import (
+    END,
+    ROWS,
+    STREAM_FRAME,
+    STREAM_HEADER,
+    STREAM_MAGIC,
+    Table,
+    _frame,
+    read_stream,
+)
 from vecdb.storage.wal import sealed_log
 
 FORM, UUID, LSN, APPLIED, TIME, WRITTEN, BASES, ENTRIES = range(8)
@@ -148,6 +159,26 @@ def changed_file(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
         (root / "snap.vecdb").write_bytes(change((root / "snap.vecdb").read_bytes()))
 
     return apply
+
+
+def headed(version: int = snapshot_forms.CONTAINER_FORMAT, flags: int = 0) -> Callable[[bytes], bytes]:
+    """Another head of the one file, its checksum right."""
+
+    def change(data: bytes) -> bytes:
+        magic, _, _, uuid, _ = snapshot_forms.CONTAINER_HEADER.unpack(data[: snapshot_forms.CONTAINER_HEADER.size])
+        head = snapshot_forms.CONTAINER_HEADER.pack(magic, version, flags, uuid, 0)[:-4]
+        return head + zlib.crc32(head).to_bytes(4, "little") + data[len(head) + 4 :]
+
+    return change
+
+
+def stream_headed(version: int, flags: int) -> Callable[[Path], None]:
+    def apply(contents: dict[str, bytes], body: Body) -> None:
+        stream = contents["catalog.stream"]
+        head = STREAM_HEADER.pack(STREAM_MAGIC, version, flags, 0)[:-4]
+        contents["catalog.stream"] = head + zlib.crc32(head).to_bytes(4, "little") + stream[STREAM_HEADER.size :]
+
+    return forge_file(apply)
 
 
 def forge_stream(change: Callable[[list[tuple[Table, Any]]], Any], end: Any = None, tail: bytes = b"") -> Any:
@@ -273,6 +304,9 @@ DIRECTORY: dict[str, Callable[[Path], None]] = {
         lambda body: body[ENTRIES].remove(entry_of(body, SEGMENT))
     ),
     "a huge size": resized(1 << 61),
+    "sizes that are huge together": forge_manifest(
+        lambda body: [entry.__setitem__(1, 1 << 62) for entry in body[ENTRIES]]
+    ),
     "a size beyond 64 bits of sign": resized((1 << 64) - 1),
     "a negative size": resized(-1),
     "a size that is a float": resized(40.0),
@@ -288,6 +322,10 @@ DIRECTORY: dict[str, Callable[[Path], None]] = {
     "an lsn that is text": forge_manifest(lambda body: body.__setitem__(LSN, "9")),
     "an unknown form": forge_manifest(lambda body: body.__setitem__(FORM, "tape")),
     "another form": forge_manifest(lambda body: body.__setitem__(FORM, "file")),
+    "another form, with its catalog": forge_manifest(
+        lambda body: (body.__setitem__(FORM, "file"), entry_of(body, "catalog-").__setitem__(0, "catalog.stream"))
+    ),
+    "a manifest beyond all limits": replaced("SNAPSHOT", lambda path: (path.touch(), os.truncate(path, 1 << 40))),
     "a short uuid": forge_manifest(lambda body: body.__setitem__(UUID, b"x")),
     "the uuid of another database": forge_manifest(lambda body: body.__setitem__(UUID, OTHER)),
     "an entry of too many words": forge_manifest(lambda body: entry_of(body, SEGMENT).append(0)),
@@ -324,6 +362,10 @@ DIRECTORY: dict[str, Callable[[Path], None]] = {
 }
 
 ONE_FILE: dict[str, Callable[[Path], None]] = {
+    "a head of tomorrow": changed_file(headed(version=2)),
+    "a head with a flag that nobody knows": changed_file(headed(flags=1)),
+    "a stream of tomorrow": stream_headed(2, 0),
+    "a stream with a flag that nobody knows": stream_headed(1, 1),
     "nothing": changed_file(lambda data: b""),
     "zeros": changed_file(lambda data: bytes(len(data))),
     "a header of another kind": changed_file(lambda data: b"PK\x03\x04" + data[4:]),
@@ -524,3 +566,48 @@ def test_the_forger_can_make_a_sound_one(made: Path, root: Path) -> None:
         shutil.copy(made / "snap.vecdb", root / "snap.vecdb")
         sound(root)
         assert vecdb.restore(root / "snap.vecdb", root / "target" / f"file-{n}").records == 41
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_told(made: Path, tmp_path: Path) -> None:
+    """Its size was right when the sizes were compared."""
+    shutil.copytree(made / "snap", tmp_path / "snap")
+    source = open_source(Seams(), str(tmp_path / "snap"))
+    entry = source.manifest.find(SEGMENT)
+    assert entry is not None
+    os.truncate(tmp_path / "snap" / SEGMENT, entry.size - 1)
+    with pytest.raises(vecdb.Corrupted, match="the file ends here, 1 bytes are missing"):
+        list(source.pieces(entry))
+
+
+def test_a_catalog_of_many_frames_is_read_as_one_of_few(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FileSource(LocalDisk(), made / "snap.vecdb")
+    (entry,) = (entry for entry in source.manifest.entries if entry.path == "catalog.stream")
+    few = list(read_stream(source.pieces(entry), "stream"))
+    rows = {table: [row for one, found in few for row in found if one == table] for table in Table}
+
+    class Listed:
+        def page(self, table: Table, prefix: bytes, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+            return [row for row in rows[table] if after is None or row[0] > after][:limit]
+
+    monkeypatch.setattr(stream, "FRAME_BYTES", 200)
+    many = list(read_stream(stream.write_stream(Listed()), "stream"))  # type: ignore[arg-type]
+    assert len(many) > len(few)
+    assert [(table, row) for table, found in many for row in found] == [
+        (table, row) for table, found in few for row in found
+    ]
+
+
+def test_what_a_second_attempt_does_not_name_goes(tmp_path: Path) -> None:
+    """The catalog was compacted, and a segment merged, between two attempts to take a snapshot."""
+    with Workplace(LocalDisk(), tmp_path / "snap") as work:
+        form = snapshot_forms.DirectoryForm(LocalDisk(), work)
+        for path in ("catalog-1/data.mdb", "segments/1-1/a.npy", "segments/1-1/b.npy"):
+            form.put(path, [b"first"])
+        form.forget({"catalog-2/data.mdb", "segments/1-1/b.npy"})
+        form.put("catalog-2/data.mdb", [b"second"])
+        form.forget({"catalog-2/data.mdb", "segments/1-1/b.npy"})
+        form.settle()
+        form.close()
+        found = {str(path.relative_to(work.path)) for path in work.path.rglob("*") if path.is_file()}
+        assert found == {"LOCK", "catalog-2/data.mdb", "segments/1-1/b.npy"}
+        assert not (work.path / "catalog-1").exists()

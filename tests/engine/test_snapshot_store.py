@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import vecdb
 from tests.engine.stepping import Stepped, check, stepped
+from vecdb.storage.snapshot_store import open_store
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -139,3 +141,20 @@ def test_an_object_that_changed_is_found(mixed: Stepped, memory: Any, tmp_path: 
 def test_unknown_stores_are_refused(mixed: Stepped) -> None:
     with pytest.raises(vecdb.InvalidInput, match="cannot be used"):
         mixed.db.snapshot("nowhere://at/all")
+
+
+def test_without_the_library_the_remedy_is_told(mixed: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(vecdb.InvalidInput, match=r"pip install 'vecdb-engine\[cloud\]'"):
+        mixed.db.snapshot("memory://snaps/one")
+
+
+def test_errors_of_what_is_uploaded_stay_what_they_are(mixed: Stepped, memory: Any) -> None:
+    """A damaged file of the database is not the fault of the store."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"some"
+        raise vecdb.Corrupted("a file", 0, "it is damaged")
+
+    with pytest.raises(vecdb.Corrupted, match="it is damaged"):
+        open_store("memory://snaps/one").write("vectors.npy", pieces())

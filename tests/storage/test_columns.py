@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.filter import oracle
 from tests.filter.sources import all_forms, frozen, growing, sealed
 from vecdb.kernels import bitset
-from vecdb.storage import string_table
+from vecdb.storage import sealed_columns, string_table
 from vecdb.storage.columns import MISSING, GrowingColumns, SealedColumns, joined, merge_sealed
+from vecdb.storage.ranks import Spans
 from vecdb.storage.string_table import StringTable
 from vecdb.types import ColumnInfo, Equal, Null, Prefix, Present, Search, Sized, Within
 
@@ -413,3 +414,40 @@ def test_large_tables_are_searched_through_their_sample() -> None:
     shared = StringTable(*string_table.join(prefixed))
     assert sorted(shared.find_all([b"the same", b"other", *prefixed[::5]])) == list(range(0, 5003, 5))
     assert table.find(b"5003") == table.find(b"") == table.find(b"z") == -1
+
+
+@pytest.mark.parametrize("spans", [1, 2, 16, 17, 40])
+def test_spans_give_their_rows_however_many_they_are(spans: int) -> None:
+    posted = np.arange(1000, dtype=np.int32)[::-1].copy()
+    lows = np.arange(spans, dtype=np.int64) * 20
+    found = Spans(posted, lows, lows + np.arange(spans) % 3)
+    expected = [posted[low + i] for low, size in zip(lows, np.arange(spans) % 3, strict=True) for i in range(size)]
+    gathered = found.gather()
+    assert np.concatenate([*gathered, np.zeros(0, np.int32)]).tolist() == expected
+    assert found.count() == len(expected)
+
+
+def test_answers_are_forgotten_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(string_table, "_SEARCHES", 2)
+    monkeypatch.setattr(sealed_columns, "RECENT", 2)
+    source = sealed([{"a": f"word {number}"} for number in range(300)])
+    probes = [Search("a", f"d {digit}", regex=False) for digit in range(4)]
+    for _ in range(2):
+        for digit, probe in enumerate(probes):
+            assert rows(source, probe) == [n for n in range(300) if str(n).startswith(str(digit))]
+
+
+def test_a_probe_of_very_many_values_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_columns, "RECENT_SPANS", 3)
+    source = sealed([{"a": number} for number in range(300)])
+    for values in ((1, 5), (1, 5, 9, 17, 250)):
+        assert rows(source, Equal("a", values)) == list(values)
+
+
+def test_texts_are_compared_from_below_and_from_above() -> None:
+    words = sorted(f"w{number:02}" for number in range(30))
+    for _, source in all_forms([{"a": word} for word in words]):
+        assert rows(source, Within("a", None, "w07", high_open=True)) == list(range(7))
+        assert rows(source, Within("a", None, "w07")) == list(range(8))
+        assert rows(source, Within("a", "w07", None, low_open=True)) == list(range(8, 30))
+        assert rows(source, Within("a", "w07", "w09")) == [7, 8, 9]

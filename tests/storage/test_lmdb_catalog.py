@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import lmdb
 import pytest
 
 from tests.faults import Call, FaultyDisk, bad_sync, no_space
 from tests.storage.test_catalog import put, rows
-from vecdb.errors import Closed, Corrupted, StorageFailed
+from vecdb.errors import Closed, Corrupted, Poisoned, StorageFailed
 from vecdb.files.disk import Disk, LocalDisk
 from vecdb.files.seams import Seams
 from vecdb.storage.catalog import LmdbCatalog, MapFull, copy_catalog, create_catalog, reader_beside
@@ -295,3 +298,41 @@ def test_a_forked_process_has_no_catalog(place: Path) -> None:
 def test_a_reader_of_another_kind_is_refused(use: Callable[[object], object]) -> None:
     with pytest.raises(TypeError, match="no LMDB environment"):
         use(MemoryCatalog().read())
+
+
+# ---- a commit of which nobody knows how it ended -------------------------------------------------------------------
+class Environment:
+    """An environment of LMDB in which one call fails, and from then on every beginning."""
+
+    def __init__(self, inner: Any, fails: str) -> None:
+        self.inner, self.fails, self.broken = inner, fails, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def begin(self, **options: Any) -> Any:
+        if self.broken or self.fails == "begin":
+            raise lmdb.PanicError("MDB_PANIC: Update of meta page failed")
+        transaction = self.inner.begin(**options)
+        return SimpleNamespace(commit=partial(self._commit, transaction), abort=transaction.abort, inner=transaction)
+
+    def _commit(self, transaction: Any) -> None:
+        transaction.abort()
+        self.broken = True
+        raise lmdb.DiskError("Input/output error")
+
+
+@pytest.mark.parametrize(("fails", "words"), [("commit", "unknown state"), ("begin", "stopped after a failed write")])
+def test_after_a_failed_meta_page_nothing_is_written(
+    place: Path, fails: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = opened(place)
+    put(catalog, a="1")
+    environment = Environment(catalog.current.environment, fails)
+    monkeypatch.setattr(catalog.current, "environment", environment)
+    for expected in (words, "stopped after a failed write"):
+        with pytest.raises(Poisoned, match=expected), catalog.write():
+            pass
+    monkeypatch.undo()
+    assert rows(catalog.read()) == {"a": "1"}
+    catalog.close()

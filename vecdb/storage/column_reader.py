@@ -79,7 +79,7 @@ class ColumnReader(ABC):
                 pieces = self._prefixed(probe)
             case Search():
                 pieces = self._searched(probe)
-            case Sized():
+            case _:
                 return self._union(self._sized(probe), lists=False)
         return self._union(pieces, len(self._lists(probe.path)) > 0)
 

@@ -66,8 +66,6 @@ def decode(stored: str, value: Any) -> Scalar:
         return bool(value)
     if stored == "timestamp":
         return _EPOCH + dt.timedelta(microseconds=int(value))
-    if stored == "string" and isinstance(value, bytes):
-        return value.decode()
     return value  # type: ignore[no-any-return]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,9 +94,6 @@ class IdColumn:
             lengths.append(size)
             pieces.append(wide.data[_spans(wide.offsets[:-1][rows], size)])
         return IdColumn(None, _offsets(np.concatenate(lengths)), np.concatenate(pieces))
-
-    def keys(self, rows: I32) -> Iterator[bytes]:
-        return (self.key(row) for row in rows.tolist())
 
 
 def _offsets(lengths: I64) -> I64:

@@ -228,10 +228,9 @@ class Resolved:
         return self.owners[entry.at], ManifestEntry(entry.path, entry.size, entry.digest)
 
     def bytes_of(self, prefix: str) -> tuple[ManifestEntry, bytes]:
-        """The one file whose path begins so, whole."""
+        """The one file whose path begins so, whole: the superblock, the log, the catalog."""
         entry = self.source.manifest.find(prefix)
-        if entry is None:
-            raise Corrupted(self.source.place, 0, f"{prefix} is missing; {ANOTHER}")
+        assert entry is not None  # a manifest that was decoded names one
         return entry, b"".join(self.pieces(entry))
 
     def pieces(self, entry: ManifestEntry) -> Iterator[bytes]:

@@ -95,8 +95,7 @@ class Store:
 
     def write(self, name: str, pieces: Iterable[Bytes]) -> None:
         with reaching("write", f"{self.uri}/{name}"):
-            if hasattr(self.system, "makedirs"):  # object stores have no directories and need none
-                self.system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            self.system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             with self.system.open(self._at(name), "wb") as file:
                 for piece in pieces:
                     file.write(piece)
