@@ -15,7 +15,7 @@ PAGES ?= 200000
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types rules crash soak mutation faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
+.PHONY: help demo test check format lint types rules crash soak mutation coverage faults malformed warmup bench bench-hnsw bench-ivf golden bench-filters clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ soak: $(VENV)/develop ## Everything at once for half an hour (MINUTES=30): what 
 
 mutation: $(VENV)/develop ## Change the log, the catalog and recovery in COUNT=200 places, one at a time: tests must notice
 	$(BIN)/python -m tests.mutation --count $(COUNT)
+
+coverage: $(VENV)/develop ## Which lines and branches the tests reach, of all but the kernels, which are compiled
+	$(BIN)/python -m tests.reached
 
 faults: $(VENV)/develop ## Fail every call of the disk in every way; the list of sites goes to tests/RESULTS.md
 	$(BIN)/python -m tests.simdisk.run faults

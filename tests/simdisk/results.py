@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.rules.source import ROOT
 
 FILE = ROOT / "tests" / "RESULTS.md"
-TARGETS = "`make crash`, `make soak`, `make faults`, `make malformed` and `make mutation`"
+TARGETS = "`make crash`, `make soak`, `make faults`, `make malformed`, `make mutation` and `make coverage`"
 HEAD = f"# Results\n\nWritten by {TARGETS}: what the last run of each did.\n"
 
 
