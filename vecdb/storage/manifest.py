@@ -122,12 +122,10 @@ def decode_manifest(data: bytes, place: str) -> Manifest:
 
 @contextmanager
 def decoding(place: str) -> Iterator[None]:
-    """Whatever a decoder says of bytes that it cannot take is Corrupted."""
+    """Whatever a decoder says of bytes that it cannot take is Corrupted, what is Corrupted already stays so."""
     try:
         yield
     except (ValueError, TypeError, LookupError, OverflowError, struct.error, msgpack.UnpackException) as error:
-        if isinstance(error, Corrupted):
-            raise
         raise Corrupted(place, 0, f"it cannot be read ({error}); {ANOTHER}") from error
 
 
