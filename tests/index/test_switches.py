@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.kernels.test_jit import run
+from vecdb.kernels.jit import HAS_VNNI
 
 SEARCH = """
 import json, sys
@@ -54,9 +55,10 @@ def answers(rows: int, dim: int, dtype: str, **environment: str) -> list:
     [
         (60, "float32", {"NUMBA_DISABLE_JIT": "1"}),
         (30, "float16", {"NUMBA_DISABLE_JIT": "1"}),
-        (400, "float32", {"NUMBA_BOUNDSCHECK": "1", "VECDB_NO_VNNI": "1"}),
+        (400, "float32", {"NUMBA_BOUNDSCHECK": "1", "VECDB_SIMD": "generic"}),
+        pytest.param(400, "float32", {"VECDB_SIMD": "avx2"}, marks=pytest.mark.skipif(not HAS_VNNI, reason="is used")),
     ],
-    ids=["no-jit", "no-jit-float16", "bounds-checks-and-generic"],
+    ids=["no-jit", "no-jit-float16", "bounds-checks-and-generic", "avx2"],
 )
 def test_the_same_answers(tmp_path, rows, dtype, switch):
     """Graphs of one seed and one thread are equal too, so everything must be."""

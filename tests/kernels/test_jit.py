@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
 
 from vecdb.kernels import jit
@@ -25,6 +26,7 @@ with warnings.catch_warnings(record=True) as caught:
 print(json.dumps({
     "cache": str(jit.CACHE), "warnings": [str(w.message) for w in caught if w.category is RuntimeWarning],
     "key": int(pack_key(1.5, 7)), "untouched": config.CACHE_DIR == before, "vnni": jit.HAS_VNNI,
+    "avx2": jit.HAS_AVX2,
 }))
 """
 
@@ -103,5 +105,13 @@ def test_a_cache_that_others_could_write_is_not_used(tmp_path, how, reason):
     assert seen["key"] == (0x3FC00000 << 32 | 7)
 
 
-def test_generic_code_can_be_asked_for(tmp_path):
-    assert open_cache(VECDB_CACHE_DIR=str(tmp_path), VECDB_NO_VNNI="1")["vnni"] is False
+@pytest.mark.parametrize("most", ["avx2", "generic"])
+def test_less_than_the_processor_has_can_be_asked_for(tmp_path, most):
+    seen = open_cache(VECDB_CACHE_DIR=str(tmp_path), VECDB_SIMD=most)
+    assert seen["vnni"] is False
+    assert seen["avx2"] is (most == "avx2" and llvm.get_host_cpu_features()["avx2"])
+
+
+def test_an_unknown_wish_is_refused(tmp_path):
+    with pytest.raises(AssertionError, match='VECDB_SIMD is \'sse\'; use "avx2", "generic", or leave it out'):
+        open_cache(VECDB_CACHE_DIR=str(tmp_path), VECDB_SIMD="sse")

@@ -7,7 +7,6 @@ across a register is needed. One layout and one estimator (RaBitQ; Gao and Long,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,17 @@ from numba.core import cgutils
 
 from vecdb.kernels import emit
 from vecdb.kernels.emit import BYTES, FLOATS, HALVES, I16, I32, I64, SUMS
-from vecdb.kernels.jit import HAS_VNNI, inlined
+from vecdb.kernels.jit import inlined
+from vecdb.kernels.level_sums import add_levels, sums_of, total_levels
 from vecdb.types import AnyArray
 
 BLOCK = 32  # rows of a block
 WHOLE_BLOCK = np.uint64(0xFFFFFFFF)  # a bit for each
 
 
-def _make_dot_block(bits: int, vnni: bool) -> Any:
+def _make_dot_block(bits: int) -> Any:
     """dot_block(codes, byte_offset, query, groups, out): out[:32] = sum over dimensions of code * query."""
-    slots = 8 // bits
-    step: Callable[..., Any] = emit.dot_step_vnni if vnni else emit.dot_step_generic
+    slots, sums = 8 // bits, sums_of(bits)
 
     def twin(codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
         block = codes.reshape(-1)[byte_offset : byte_offset + groups * 128].reshape(groups, BLOCK, 4)
@@ -34,19 +33,15 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
         levels = np.stack([(block >> np.uint8(s * bits)) & np.uint8((1 << bits) - 1) for s in range(slots)], 1)
         out[:BLOCK] = (levels.astype(np.int32) * pieces).sum((0, 1, 3))
 
-    def level(builder: Any, values: Any, slot: int) -> Any:
-        """Levels are masked where they stand in their byte: 2^(bits * slot) times too large, as their sum will be."""
-        mask = ((1 << bits) - 1) << (bits * slot)
-        return values if bits == 8 else builder.and_(values, emit.constant(BYTES, mask - 256 if mask > 127 else mask))
-
     def add_group(builder: Any, totals: list[Any], group: Any, piece: Any) -> None:
         halves = [emit.load(builder, emit.forward(builder, group, 64 * h), BYTES) for h in range(2)]
-        for slot in range(slots):
-            four = emit.load(builder, emit.forward(builder, piece, 4 * slot), I32)
-            spread = builder.bitcast(emit.splat(builder, four, SUMS), BYTES)
-            for h in range(2):
-                cell = totals[2 * slot + h]
-                builder.store(step(builder, builder.load(cell), level(builder, halves[h], slot), spread), cell)
+        fours = [emit.load(builder, emit.forward(builder, piece, 4 * slot), I32) for slot in range(slots)]
+        spread = [builder.bitcast(emit.splat(builder, four, SUMS), BYTES) for four in fours]
+        for h in range(2):
+            cells = totals[h * sums : (h + 1) * sums]
+            after = add_levels(builder, bits, [builder.load(cell) for cell in cells], halves[h], spread)
+            for cell, value in zip(cells, after, strict=True):
+                builder.store(value, cell)
 
     @emit.with_twin(twin)
     def dot_block(typing_context: Any, codes: Any, byte_offset: Any, query: Any, groups: Any, out: Any) -> Any:
@@ -54,17 +49,15 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
             code = emit.address(context, builder, signature.args[0], args[0], args[1])
             question = emit.address(context, builder, signature.args[2], args[2])
             result = emit.address(context, builder, signature.args[4], args[4])
-            # 2 * slots independent sums hide the latency of the multiply; the allocas become registers.
-            totals = [cgutils.alloca_once_value(builder, emit.constant(SUMS, 0)) for _ in range(2 * slots)]
+            # Independent sums hide the latency of the multiply; the allocas become registers.
+            totals = [cgutils.alloca_once_value(builder, emit.constant(SUMS, 0)) for _ in range(2 * sums)]
             with cgutils.for_range(builder, args[3]) as loop:
                 group = emit.forward(builder, code, builder.mul(loop.index, I64(128)))
                 piece = emit.forward(builder, question, builder.mul(loop.index, I64(4 * slots)))
                 add_group(builder, totals, group, piece)
             for h in range(2):
-                value = builder.load(totals[h])
-                for slot in range(1, slots):
-                    moved = builder.ashr(builder.load(totals[2 * slot + h]), emit.constant(SUMS, bits * slot))
-                    value = builder.add(value, moved)  # exact: the sum is a multiple
+                found = [builder.load(cell) for cell in totals[h * sums : (h + 1) * sums]]
+                value = total_levels(builder, bits, found)
                 emit.store(builder, value, emit.forward(builder, result, 64 * h))
             return context.get_dummy_value()
 
@@ -73,7 +66,7 @@ def _make_dot_block(bits: int, vnni: bool) -> Any:
     return dot_block
 
 
-dot_block_1, dot_block_2, dot_block_4, dot_block_8 = (_make_dot_block(bits, HAS_VNNI) for bits in (1, 2, 4, 8))
+dot_block_1, dot_block_2, dot_block_4, dot_block_8 = (_make_dot_block(bits) for bits in (1, 2, 4, 8))
 
 
 @inlined

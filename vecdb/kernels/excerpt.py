@@ -56,9 +56,10 @@ def lay_out(query: AnyArray, slots: int, words: Integer, out: AnyArray) -> np.in
     total = np.int64(0)
     for word in range(words):
         line, first = word // LINE_WORDS, 4 * (word % LINE_WORDS)
+        wide = min(LINE, query.shape[0] // slots - line * LINE)
         for slot in range(slots):
             for j in range(4):
-                level = query[(line * slots + slot) * LINE + first + j]
+                level = query[line * slots * LINE + slot * wide + first + j]
                 out[(word * slots + slot) * 4 + j] = level
                 total += np.int64(level)
     return total

@@ -12,7 +12,7 @@ from vecdb.kernels.intrinsics import lowest_bit, prefetch_row
 from vecdb.kernels.jit import inlined, kernel
 from vecdb.kernels.level_dots import level_dots
 from vecdb.kernels.quantize import centre_query
-from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys, row_estimate
+from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, query_halves, refine_keys, row_estimate
 from vecdb.kernels.scan import push
 from vecdb.kernels.topk import NO_KEY, keep_smallest, pack_key
 from vecdb.types import AnyArray
@@ -36,14 +36,14 @@ def gather_records(
 
     rows  int32 (m,), within the records;  keys  int64, longer than pool
     """
-    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    halves, asked = query_halves(bits, query), np.intp(records.shape[1] // LINE)
     count, worst, total = 0, NO_KEY, rows.shape[0]
     dots = np.empty(TOGETHER, np.int64)
     for first in range(0, total, TOGETHER):
         here, ahead = min(TOGETHER, total - first), first + TOGETHER if first > 0 else 0
         for j in range(ahead, min(first + 2 * TOGETHER, total)):
             prefetch_row(records, np.intp(rows[j]), asked)
-        level_dots(bits, records, rows, first, here, query, lines, dots)
+        level_dots(bits, records, rows, first, here, query, halves, dots)
         for j in range(here):
             row = rows[first + j]
             key = pack_key(row_estimate(factors, row, dots[j], unit, shift), row)

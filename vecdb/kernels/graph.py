@@ -16,7 +16,7 @@ import numpy as np
 from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.level_dots import level_dots
-from vecdb.kernels.row_codes import LINE, row_estimate
+from vecdb.kernels.row_codes import LINE, query_halves, row_estimate
 from vecdb.kernels.scan import is_allowed
 from vecdb.kernels.twins import next_twin
 from vecdb.types import AnyArray
@@ -73,7 +73,7 @@ def score_fresh(
     extra: AnyArray,
     weight: np.float32,
     query: AnyArray,
-    lines: int,
+    halves: int,
     unit: np.float32,
     shift: np.float32,
     fresh: AnyArray,
@@ -89,7 +89,7 @@ def score_fresh(
     The links of each that goes below `lowest`, the next candidate till then, are prefetched.
     """
     count, asked = np.uintp(0), np.intp((4 * links.shape[1] + LINE - 1) // LINE)
-    level_dots(bits, records, fresh, first, end - first, query, lines, keys)  # each is replaced when it has been read
+    level_dots(bits, records, fresh, first, end - first, query, halves, keys)  # each is replaced when it has been read
     start = np.uintp(first)
     for j in range(np.uintp(end - first)):
         row = np.uintp(fresh[start + j])
@@ -183,7 +183,7 @@ def walk(
     limit   distances after which the walk stops
     fresh   int32 (2 * links a row + 2,);  keys  int64 (links a row + 1,)
     """
-    lines, filtered = query.shape[0] // (LINE * (8 // bits)), allow.shape[0] > 0
+    halves, filtered = query_halves(bits, query), allow.shape[0] > 0
     if filtered and stands_for_allowed(allow, twins, node_row(pool[0])):
         found[0] = pool[0] & ~EXPANDED  # where it is already, when the walk goes on
     cursor, hops, distances, idle = 0, 0, 1, 0
@@ -210,7 +210,7 @@ def walk(
         if filtered:
             worst = max(worst, found[found.shape[0] - 1])
         count, lowest = score_fresh(
-            bits, records, factors, extra, weight, query, lines, unit, shift, fresh, first, end, worst, next_key,
+            bits, records, factors, extra, weight, query, halves, unit, shift, fresh, first, end, worst, next_key,
             keys, links,
         )  # fmt: skip
         distances += end - first
@@ -243,10 +243,10 @@ def descend(
     keys: AnyArray,
 ) -> np.int64:
     """Walk greedily from `entry` at level `top` down to above `bottom`; returns the key of the nearest node met."""
-    rows, lines, asked = records.shape[0], query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    rows, halves, asked = records.shape[0], query_halves(bits, query), np.intp(records.shape[1] // LINE)
     fresh[0] = entry
     _, best = score_fresh(
-        bits, records, factors, extra, weight, query, lines, unit, shift, fresh, 0, 1, NO_NODE, NO_NODE, keys, upper
+        bits, records, factors, extra, weight, query, halves, unit, shift, fresh, 0, 1, NO_NODE, NO_NODE, keys, upper
     )
     for level in range(top, bottom, -1):
         moved = True
@@ -265,7 +265,7 @@ def descend(
                 extra,
                 weight,
                 query,
-                lines,
+                halves,
                 unit,
                 shift,
                 fresh,

@@ -25,6 +25,8 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+from vecdb.errors import InvalidInput
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Integer = int | np.integer[Any]  # a row number, of Python or of an array
@@ -37,8 +39,11 @@ _DECORATING = threading.Lock()
 
 
 def _host_has(*names: str) -> bool:
-    """Whether code may use these features; not when another target or the generic path is asked for."""
-    if os.environ.get("VECDB_NO_VNNI") or config.CPU_NAME:
+    """Whether code may use these features: not for another target, nor more than $VECDB_SIMD, "avx2" or "generic"."""
+    most = os.environ.get("VECDB_SIMD", "")
+    if most not in ("", "avx2", "generic"):
+        raise InvalidInput(f'VECDB_SIMD is {most!r}; use "avx2", "generic", or leave it out for all there is')
+    if most == "generic" or config.CPU_NAME or (most == "avx2" and names != ("avx2",)):
         return False
     features = llvm.get_host_cpu_features()
     return all(features.get(name, False) for name in names)

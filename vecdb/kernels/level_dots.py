@@ -15,11 +15,15 @@ from numba.core import cgutils
 
 from vecdb.kernels import emit
 from vecdb.kernels.emit import BYTES, I8, I32, I64, LINE, SUMS
-from vecdb.kernels.jit import HAS_VNNI, Integer, inlined
+from vecdb.kernels.jit import HAS_AVX2, HAS_VNNI, Integer, inlined
+from vecdb.kernels.level_sums import add_levels, sums_of, total_levels
 from vecdb.types import AnyArray
 
-HELD_QUERIES = 16  # vector registers for the query; half of what there are
-STRAIGHT = 6 if HAS_VNNI else 0  # records of so many lines of levels get code without a loop
+HALF_LINE = 32
+HALF = ir.VectorType(I8, HALF_LINE)
+HELD_QUERIES = 16 if HAS_VNNI else 0  # vector registers for the query; half of what there are of 64 bytes
+# Records of so many half lines of levels get code without a loop: 384, 768 and 1,536 dimensions of 2 bits are 3, 6, 12.
+STRAIGHT = (1, 2, 3, 4, 6, 8, 10, 12) if HAS_AVX2 else ()
 
 
 @inlined
@@ -30,39 +34,42 @@ def level_dots(
     first: Integer,
     count: Integer,
     query: AnyArray,
-    lines: int,
+    halves: int,
     out: AnyArray,
 ) -> None:
-    """out[j] = the sum of level * query over `lines` * 64 bytes of records[rows[first + j]], for all j < count.
+    """out[j] = the sum of level * query over `halves` * 32 bytes of records[rows[first + j]], for all j < count.
 
     records uint8 (n, stride), with 8 / bits levels in each byte; rows int32, within the records; query int8: 64 bytes
-    for each of the levels of the bytes of a line, line by line; out int64
+    for each of the levels of the bytes of a line, line by line, 32 of the last if it is half a line; out int64
     """
     if bits == 2:
-        level_dots_2(records, rows, np.intp(first), np.intp(count), query, np.intp(lines), out)
+        level_dots_2(records, rows, np.intp(first), np.intp(count), query, np.intp(halves), out)
     elif bits == 4:
-        level_dots_4(records, rows, np.intp(first), np.intp(count), query, np.intp(lines), out)
+        level_dots_4(records, rows, np.intp(first), np.intp(count), query, np.intp(halves), out)
     else:
-        level_dots_8(records, rows, np.intp(first), np.intp(count), query, np.intp(lines), out)
+        level_dots_8(records, rows, np.intp(first), np.intp(count), query, np.intp(halves), out)
 
 
 def _twin(bits: int) -> Any:
+    shifts, mask = np.arange(0, 8, bits, dtype=np.uint8)[:, None], np.uint8((1 << bits) - 1)
+
     def twin(
-        records: AnyArray, rows: AnyArray, first: int, count: int, query: AnyArray, lines: int, out: AnyArray
+        records: AnyArray, rows: AnyArray, first: int, count: int, query: AnyArray, halves: int, out: AnyArray
     ) -> None:
-        bytes_of = records[rows[int(first) : int(first) + int(count)], : int(lines) * LINE]
-        parts = bytes_of.reshape(int(count), int(lines), 1, LINE) >> np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-        levels = (
-            (parts & np.uint8((1 << bits) - 1)).reshape(int(count), int(lines) * LINE * (8 // bits)).astype(np.int64)
-        )
-        out[: int(count)] = levels @ query[: levels.shape[1]].astype(np.int64)
+        size = int(halves) * HALF_LINE
+        chosen = records[rows[int(first) : int(first) + int(count)], :size]
+        out[: int(count)] = 0
+        for start in range(0, size, LINE):
+            part = chosen[:, None, start : start + LINE] >> shifts & mask
+            asked = query[start * len(shifts) :][: part.shape[1] * part.shape[2]].reshape(part.shape[1:])
+            out[: int(count)] += (part.astype(np.int64) * asked).sum((1, 2))
 
     return twin
 
 
 @emit.with_twin(_twin(2))
 def level_dots_2(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, lines: Any, out: Any
+    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
 ) -> Any:
     """`level_dots` of the 4 levels of 2 bits in each byte."""
     return _level_dots(2, records, rows, query, out)
@@ -70,7 +77,7 @@ def level_dots_2(
 
 @emit.with_twin(_twin(4))
 def level_dots_4(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, lines: Any, out: Any
+    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
 ) -> Any:
     """`level_dots` of the 2 levels of 4 bits in each byte."""
     return _level_dots(4, records, rows, query, out)
@@ -78,7 +85,7 @@ def level_dots_4(
 
 @emit.with_twin(_twin(8))
 def level_dots_8(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, lines: Any, out: Any
+    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
 ) -> Any:
     """`level_dots` of one level of 8 bits in each byte."""
     return _level_dots(8, records, rows, query, out)
@@ -86,7 +93,7 @@ def level_dots_8(
 
 def _level_dots(bits: int, records: Any, rows: Any, query: Any, out: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds, (table, chosen, first, count, asked, lines, sums) = signature.args, args
+        kinds, (table, chosen, first, count, asked, halves, sums) = signature.args, args
         records_from = emit.address(context, builder, kinds[0], table)
         stride = emit.row_stride(context, builder, kinds[0], table)
         right = emit.address(context, builder, kinds[4], asked)
@@ -100,89 +107,75 @@ def _level_dots(bits: int, records: Any, rows: Any, query: Any, out: Any) -> Any
                 dot = emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
                 builder.store(builder.sext(dot, I64), builder.gep(sums_from, [loop.index]))
 
-        _by_lines(builder, bits, lines, right, each_row)
+        _by_size(builder, bits, halves, right, each_row)
         return context.get_dummy_value()
 
     return types.void(records, rows, types.intp, types.intp, query, types.intp, out), codegen
 
 
-def _by_lines(builder: Any, bits: int, lines: Any, right: Any, each_row: Any) -> None:
-    """One jump into a loop over rows that is made for records of so many lines, or into one for any number."""
+def _by_size(builder: Any, bits: int, halves: Any, right: Any, each_row: Any) -> None:
+    """One jump into a loop over rows that is made for records of so many half lines, or into one for any number."""
     done, general = (builder.append_basic_block(f"rows.{name}") for name in ("done", "general"))
-    choice = builder.switch(lines, general)
-    for count in range(1, STRAIGHT + 1):
+    choice = builder.switch(halves, general)
+    for count in STRAIGHT:
         block = builder.append_basic_block(f"rows.{count}")
         choice.add_case(I64(count), block)
         builder.position_at_end(block)
-        held = [_query(builder, right, n) for n in range(min(HELD_QUERIES, count * 8 // bits))]
-        each_row(lambda left, count=count, held=held: _straight(builder, bits, left, right, count, held))
+        held = [part for line in range((count + 1) // 2) for part in _queries(builder, bits, right, line, count)]
+        each_row(lambda left, count=count, held=held: _straight(builder, bits, left, right, count, held[:HELD_QUERIES]))
         builder.branch(done)
     builder.position_at_end(general)
-    each_row(lambda left: _looped(builder, bits, left, right, lines))
+    each_row(lambda left: _looped(builder, bits, left, right, halves))
     builder.branch(done)
     builder.position_at_end(done)
 
 
-def _query(builder: Any, right: Any, number: int) -> Any:
-    return emit.load(builder, emit.forward(builder, right, number * LINE), BYTES)
+def _queries(builder: Any, bits: int, right: Any, line: int, halves: int) -> list[Any]:
+    """The query of each slot of a line, of records with so many half lines."""
+    slots, half = 8 // bits, halves == 2 * line + 1
+    start, wide = line * slots * LINE, HALF_LINE if half else LINE
+    return [_load(builder, emit.forward(builder, right, start + slot * wide), half) for slot in range(slots)]
 
 
-def _straight(builder: Any, bits: int, left: Any, right: Any, lines: int, held: list[Any]) -> Any:
-    """16 partial sums over so many lines; `held` are the first lines of the query."""
+def _load(builder: Any, pointer: Any, half: bool) -> Any:
+    """64 bytes, of which the upper half is zero when it is not to be read."""
+    if not half:
+        return emit.load(builder, pointer, BYTES)
+    lanes = ir.Constant(ir.VectorType(I32, LINE), list(range(LINE)))
+    return builder.shuffle_vector(emit.load(builder, pointer, HALF), emit.constant(HALF, 0), lanes)
+
+
+def _straight(builder: Any, bits: int, left: Any, right: Any, halves: int, held: list[Any]) -> Any:
+    """16 partial sums over so many half lines; `held` are the first parts of the query."""
     slots = 8 // bits
-    totals = [emit.constant(SUMS, 0)] * slots
-    for line in range(lines):
-        codes = emit.load(builder, emit.forward(builder, left, line * LINE), BYTES)
-        for slot in range(slots):
-            number = line * slots + slot
-            query = held[number] if number < len(held) else _query(builder, right, number)
-            totals[slot] = _step(builder, totals[slot], _levels(builder, bits, slot, codes), query)
-    return _total(builder, bits, totals)
+    totals = [emit.constant(SUMS, 0)] * sums_of(bits)
+    for line in range((halves + 1) // 2):
+        codes = _load(builder, emit.forward(builder, left, line * LINE), halves == 2 * line + 1)
+        queries = held[line * slots : (line + 1) * slots]
+        if len(queries) < slots:
+            queries = _queries(builder, bits, right, line, halves)
+        totals = add_levels(builder, bits, totals, codes, queries)
+    return total_levels(builder, bits, totals)
 
 
-def _looped(builder: Any, bits: int, left: Any, right: Any, lines: Any) -> Any:
-    """The same over any number of lines, at least one."""
+def _looped(builder: Any, bits: int, left: Any, right: Any, halves: Any) -> Any:
+    """The same over any number of half lines."""
     slots = 8 // bits
-    before, line, done = (
-        builder.block,
-        builder.append_basic_block("slots.line"),
-        builder.append_basic_block("slots.done"),
-    )
-    builder.branch(line)
-    builder.position_at_end(line)
-    at, totals = builder.phi(I64), [builder.phi(SUMS) for _ in range(slots)]
-    codes = emit.load(builder, emit.forward(builder, left, builder.mul(at, I64(LINE))), BYTES)
-    queries = emit.forward(builder, right, builder.mul(at, I64(LINE * slots)))
-    after = [
-        _step(builder, total, _levels(builder, bits, slot, codes), _query(builder, queries, slot))
-        for slot, total in enumerate(totals)
-    ]
-    following = builder.add(at, I64(1))
-    builder.cbranch(builder.icmp_signed("<", following, lines), line, done)
-    at.add_incoming(I64(0), before)
-    at.add_incoming(following, line)
-    for total, added in zip(totals, after, strict=True):
-        total.add_incoming(emit.constant(SUMS, 0), before)
-        total.add_incoming(added, line)
-    builder.position_at_end(done)
-    return _total(builder, bits, after)
+    cells = [cgutils.alloca_once(builder, SUMS) for _ in range(sums_of(bits))]
+    for cell in cells:
+        builder.store(emit.constant(SUMS, 0), cell)
 
+    def add(line: Any, half: bool) -> None:
+        codes = _load(builder, emit.forward(builder, left, builder.mul(line, I64(LINE))), half)
+        start = emit.forward(builder, right, builder.mul(line, I64(LINE * slots)))
+        queries = _queries(builder, bits, start, 0, 1 if half else 2)
+        after = add_levels(builder, bits, [builder.load(cell) for cell in cells], codes, queries)
+        for cell, value in zip(cells, after, strict=True):
+            builder.store(value, cell)
 
-def _step(builder: Any, total: Any, levels: Any, query: Any) -> Any:
-    return (emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic)(builder, total, levels, query)
-
-
-def _levels(builder: Any, bits: int, slot: int, codes: Any) -> Any:
-    """Levels are masked where they stand in their byte, and so are 2^(bits * slot) times too large."""
-    if bits == 8:
-        return codes
-    mask = ((1 << bits) - 1) << (bits * slot)
-    return builder.and_(codes, ir.Constant(BYTES, [I8(mask - 256 if mask > 127 else mask)] * LINE))
-
-
-def _total(builder: Any, bits: int, totals: list[Any]) -> Any:
-    """The sum of all slots; each is a multiple of 2^(bits * slot), so the shift is exact."""
-    total = totals[0]
-    for slot in range(1, len(totals)):
-        total = builder.add(total, builder.ashr(totals[slot], emit.constant(SUMS, bits * slot)))
-    return total
+    lines = builder.lshr(halves, I64(1))
+    with cgutils.for_range(builder, lines) as loop:
+        add(loop.index, half=False)
+    with builder.if_then(builder.trunc(halves, ir.IntType(1))):
+        add(lines, half=True)
+    return total_levels(builder, bits, [builder.load(cell) for cell in cells])

@@ -3,7 +3,8 @@
 The estimate is that of `vecdb.kernels.quantize`. A record holds the levels, `8 / bits` in each byte, and in its last
 8 bytes the row's two float32 factors, so that a distance costs the lines of one record and nothing else. Byte b of a
 line holds, from its low bits up, dimensions b, 64 + b, ... of that line; the last line is as wide as it needs to be:
-b, width + b, ... Query bytes that stand for no dimension are 0, so what a record holds there does not count.
+b, width + b, ... A query has 64 bytes for each slot of a line, 32 where the last line is no wider than that; those
+that stand for no dimension are 0, so what a record holds there does not count.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from vecdb.kernels.distance import L2
 from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.level_dots import level_dots
+from vecdb.kernels.level_dots import HALF_LINE, level_dots
 from vecdb.kernels.quantize import quantise, residual, take_levels
 from vecdb.kernels.topk import keep_smallest, key_row, pack_key
 from vecdb.types import AnyArray
@@ -36,7 +37,13 @@ def record_bytes(bits: int, dim: int) -> int:
 
 @inlined
 def query_bytes(bits: int, dim: int) -> int:
-    return code_lines(bits, dim) * LINE * (8 // bits)
+    return ((code_lines(bits, dim) - 1) * LINE + _tail_place(bits, dim)) * (8 // bits)
+
+
+@inlined
+def query_halves(bits: int, query: AnyArray) -> int:
+    """Half lines of a record that this coded query meets."""
+    return int(query.shape[0] // (HALF_LINE * (8 // bits)))
 
 
 @inlined
@@ -45,6 +52,12 @@ def tail_width(bits: int, dim: int) -> int:
     slots = 8 // bits
     rest = dim - (code_lines(bits, dim) - 1) * LINE * slots
     return (rest + slots - 1) // slots
+
+
+@inlined
+def _tail_place(bits: int, dim: int) -> int:
+    """Query bytes of a slot of the last line."""
+    return HALF_LINE if tail_width(bits, dim) <= HALF_LINE else LINE
 
 
 @inlined
@@ -66,12 +79,12 @@ def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) ->
     """
     dim = moved.shape[0]
     unit, total = quantise(moved, dim, levels)
-    slots, width = 8 // bits, tail_width(bits, dim)
+    slots, width, apart = 8 // bits, tail_width(bits, dim), _tail_place(bits, dim)
     first = (code_lines(bits, dim) - 1) * LINE * slots
     for j in range(first):
         out[j] = levels[j]
     for slot in range(slots):
-        start, place = first + slot * width, first + slot * LINE
+        start, place = first + slot * width, first + slot * apart
         for j in range(min(width, dim - start)):
             out[place + j] = levels[start + j]
     half = np.float32((1 << bits) - 1) * np.float32(0.5)
@@ -121,9 +134,9 @@ def estimate_records(
     out: AnyArray,
 ) -> None:
     """out float32 (n,) = row_estimate of every row."""
-    lines, count = query.shape[0] // (LINE * (8 // bits)), records.shape[0]
+    halves, count = query_halves(bits, query), records.shape[0]
     dots = np.empty(count, np.int64)
-    level_dots(bits, records, np.arange(count, dtype=np.int32), 0, count, query, lines, dots)
+    level_dots(bits, records, np.arange(count, dtype=np.int32), 0, count, query, halves, dots)
     for row in range(count):
         out[row] = row_estimate(factors, row, dots[row], unit, shift)
 
@@ -142,12 +155,12 @@ def refine_keys(
 ) -> None:
     """keys[:kept] = the best of the rows in keys[:count] by other codes, in no order."""
     unit, shift = encode_query(bits, moved, levels, query)
-    lines, asked = query.shape[0] // (LINE * (8 // bits)), np.intp(records.shape[1] // LINE)
+    halves, asked = query_halves(bits, query), np.intp(records.shape[1] // LINE)
     rows = np.empty(count, np.int32)
     for j in range(count):
         rows[j] = key_row(keys[j])
         prefetch_row(records, np.intp(rows[j]), asked)
-    level_dots(bits, records, rows, 0, count, query, lines, keys)
+    level_dots(bits, records, rows, 0, count, query, halves, keys)
     for j in range(count):
         keys[j] = pack_key(row_estimate(factors, rows[j], keys[j], unit, shift), rows[j])
     keep_smallest(keys, count, kept)
