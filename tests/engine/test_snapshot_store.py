@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 import vecdb
 from tests.engine.stepping import Stepped, check, stepped
+from vecdb.storage.manifest import decode_manifest, encode_manifest
+from vecdb.storage.snapshot_source import LIMIT
 from vecdb.storage.snapshot_store import open_store
 
 fsspec = pytest.importorskip("fsspec")
@@ -135,6 +138,40 @@ def test_an_object_that_changed_is_found(mixed: Stepped, memory: Any, tmp_path: 
     memory.rm(victim)
     with pytest.raises(vecdb.Corrupted, match="missing"):
         vecdb.verify_snapshot(info.path)
+    assert not list(tmp_path.glob("back*"))
+
+
+def test_a_manifest_that_is_none_is_told(mixed: Stepped, memory: Any, tmp_path: Path) -> None:
+    info = mixed.db.snapshot("memory://snaps/one")
+    path = "/snaps/one/SNAPSHOT"
+    sound = decode_manifest(memory.cat(path), path)
+    memory.pipe(path, encode_manifest(replace(sound, form="file")))
+    with pytest.raises(vecdb.Corrupted, match="not that of a store"):
+        vecdb.verify_snapshot(info.path)
+    memory.pipe(path, bytes(LIMIT + 1))
+    with pytest.raises(vecdb.Corrupted, match=f"the manifest has {LIMIT + 1} bytes"):
+        vecdb.restore(info.path, tmp_path / "back")
+    assert not list(tmp_path.glob("back*"))
+
+
+def test_a_store_that_answers_more_than_it_was_asked_is_told(
+    mixed: Stepped, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may ignore the range, and answer without end."""
+    info = mixed.db.snapshot("memory://snaps/one")
+    usual, answers = type(memory).cat_file, []
+
+    def generous(self: Any, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        found = bytes(usual(self, path, start=start, end=end, **options))
+        if not path.endswith("vectors.npy"):
+            return found
+        answers.append(path)
+        return found + b"more"
+
+    monkeypatch.setattr(type(memory), "cat_file", generous)
+    with pytest.raises(vecdb.Corrupted, match=r"vectors\.npy is not what was written"):
+        vecdb.restore(info.path, tmp_path / "back")
+    assert len(answers) == 1
     assert not list(tmp_path.glob("back*"))
 
 
