@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vecdb.kernels.jit import kernel
-from vecdb.kernels.level_dots import STRAIGHT, level_dots
+from vecdb.kernels.level_dots import STRAIGHT, few_level_dots, level_dots
 
 LINE = 64
 
@@ -14,6 +14,11 @@ LINE = 64
 @kernel
 def dots_of(bits, records, rows, first, count, query, halves, out):
     level_dots(bits, records, rows, first, count, query, halves, out)
+
+
+@kernel
+def few_dots_of(bits, records, rows, count, query, halves, out):
+    few_level_dots(bits, records, rows, count, query, halves, out)
 
 
 def expected(bits, records, rows, query, halves):
@@ -41,6 +46,9 @@ def test_every_row_that_was_chosen_has_its_dot(bits, halves):
     dots_of(bits, records, rows, 3, 20, query, halves, out)
     assert out[:20].tolist() == expected(bits, records, rows[3:23], query, halves).tolist()
     assert set(out[20:].tolist()) == {-1}
+    few = np.full(50, -1, np.int64)
+    few_dots_of(bits, records, rows[3:], 20, query, halves, few)
+    assert few.tolist() == out.tolist()
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -15,7 +15,7 @@ import numpy as np
 
 from vecdb.kernels.intrinsics import insert_sorted, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.level_dots import level_dots
+from vecdb.kernels.level_dots import few_level_dots, level_dots
 from vecdb.kernels.row_codes import LINE, query_halves, row_estimate
 from vecdb.kernels.scan import is_allowed
 from vecdb.kernels.twins import next_twin
@@ -103,6 +103,23 @@ def score_fresh(
             lowest = key
             prefetch_row(links, np.intp(row), asked)
     return int(count), lowest
+
+
+@inlined
+def nearest_of(
+    bits: int, records: AnyArray, factors: AnyArray, extra: AnyArray, weight: np.float32, query: AnyArray, halves: int,
+    unit: np.float32, shift: np.float32, fresh: AnyArray, count: int, keys: AnyArray,
+) -> np.int64:  # fmt: skip
+    """The smallest key of the nodes fresh[:count]; NO_NODE of none. keys[:count] is scratch."""
+    few_level_dots(bits, records, fresh, count, query, halves, keys)
+    lowest = NO_NODE
+    for j in range(count):
+        row = np.uintp(fresh[j])
+        estimate = row_estimate(factors, row, keys[j], unit, shift)
+        if extra.shape[0] > 0:
+            estimate -= weight * extra[row]
+        lowest = min(lowest, node_key(estimate, row))
+    return lowest
 
 
 @inlined
@@ -244,38 +261,17 @@ def descend(
 ) -> np.int64:
     """Walk greedily from `entry` at level `top` down to above `bottom`; returns the key of the nearest node met."""
     rows, halves, asked = records.shape[0], query_halves(bits, query), np.intp(records.shape[1] // LINE)
+    level, count, best = top, 1, NO_NODE
     fresh[0] = entry
-    _, best = score_fresh(
-        bits, records, factors, extra, weight, query, halves, unit, shift, fresh, 0, 1, NO_NODE, NO_NODE, keys, upper
-    )
-    for level in range(top, bottom, -1):
-        moved = True
-        while moved:
-            at, count = first_upper[node_row(best)] + level - 1, 0
-            if at >= upper.shape[0]:
-                break
-            while count < upper.shape[1] and 0 <= upper[at, count] < rows:
-                fresh[count] = upper[at, count]
-                prefetch_row(records, np.intp(fresh[count]), asked)
-                count += 1
-            _, lowest = score_fresh(
-                bits,
-                records,
-                factors,
-                extra,
-                weight,
-                query,
-                halves,
-                unit,
-                shift,
-                fresh,
-                0,
-                count,
-                NO_NODE,
-                NO_NODE,
-                keys,
-                upper,
-            )
-            moved = bool(lowest < best)
-            best = min(best, lowest)
-    return best
+    while True:
+        lowest = nearest_of(bits, records, factors, extra, weight, query, halves, unit, shift, fresh, count, keys)
+        if lowest >= best:
+            level -= 1
+        best = min(best, lowest)
+        if level <= bottom:
+            return best
+        at, count = first_upper[node_row(best)] + level - 1, 0
+        while at < upper.shape[0] and count < upper.shape[1] and 0 <= upper[at, count] < rows:
+            fresh[count] = upper[at, count]
+            prefetch_row(records, np.intp(fresh[count]), asked)
+            count += 1

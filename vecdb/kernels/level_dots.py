@@ -6,6 +6,7 @@ of 384 dimensions and 2 bits, where one call a row takes 7 to 8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,16 @@ from numba.core import cgutils
 
 from vecdb.kernels import emit
 from vecdb.kernels.emit import BYTES, I8, I32, I64, LINE, SUMS
-from vecdb.kernels.jit import HAS_AVX2, HAS_VNNI, Integer, inlined
+from vecdb.kernels.jit import HAS_VNNI, Integer, inlined
 from vecdb.kernels.level_sums import add_levels, sums_of, total_levels
 from vecdb.types import AnyArray
 
 HALF_LINE = 32
 HALF = ir.VectorType(I8, HALF_LINE)
 HELD_QUERIES = 16 if HAS_VNNI else 0  # vector registers for the query; half of what there are of 64 bytes
-# Records of so many half lines of levels get code without a loop: 384, 768 and 1,536 dimensions of 2 bits are 3, 6, 12.
-STRAIGHT = (1, 2, 3, 4, 6, 8, 10, 12) if HAS_AVX2 else ()
+# Records of so many half lines of levels get code without a loop, where the query stays in registers: with 2 bits those
+# of 256, 384, 512, 768, 1,024 and 1,536 dimensions.
+STRAIGHT = (2, 3, 4, 6, 8, 12) if HAS_VNNI else ()
 
 
 @inlined
@@ -50,6 +52,19 @@ def level_dots(
         level_dots_8(records, rows, np.intp(first), np.intp(count), query, np.intp(halves), out)
 
 
+@inlined
+def few_level_dots(
+    bits: int, records: AnyArray, rows: AnyArray, count: Integer, query: AnyArray, halves: int, out: AnyArray
+) -> None:
+    """`level_dots` of rows[:count] in a fraction of the code, for what is not done in every hop."""
+    if bits == 2:
+        looped_dots_2(records, rows, np.intp(0), np.intp(count), query, np.intp(halves), out)
+    elif bits == 4:
+        looped_dots_4(records, rows, np.intp(0), np.intp(count), query, np.intp(halves), out)
+    else:
+        looped_dots_8(records, rows, np.intp(0), np.intp(count), query, np.intp(halves), out)
+
+
 def _twin(bits: int) -> Any:
     shifts, mask = np.arange(0, 8, bits, dtype=np.uint8)[:, None], np.uint8((1 << bits) - 1)
 
@@ -67,57 +82,41 @@ def _twin(bits: int) -> Any:
     return twin
 
 
-@emit.with_twin(_twin(2))
-def level_dots_2(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
-) -> Any:
-    """`level_dots` of the 4 levels of 2 bits in each byte."""
-    return _level_dots(2, records, rows, query, out)
+def _make_level_dots(bits: int, straight: Sequence[int]) -> Any:
+    """level_dots(records, rows, first, count, query, halves, out), with code of their own for sizes in `straight`."""
+
+    @emit.with_twin(_twin(bits))
+    def level_dots(
+        typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds, (table, chosen, first, count, asked, halves, sums) = signature.args, args
+            records_from = emit.address(context, builder, kinds[0], table)
+            stride = emit.row_stride(context, builder, kinds[0], table)
+            right = emit.address(context, builder, kinds[4], asked)
+            rows_from = emit.element(context, builder, kinds[1], chosen, first)
+            sums_from = emit.element(context, builder, kinds[6], sums, I64(0))
+
+            def each_row(total_of: Any) -> None:
+                with cgutils.for_range(builder, count) as loop:
+                    row = builder.zext(builder.load(builder.gep(rows_from, [loop.index])), I64)
+                    total = total_of(emit.forward(builder, records_from, builder.mul(row, stride)))
+                    dot = emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
+                    builder.store(builder.sext(dot, I64), builder.gep(sums_from, [loop.index]))
+
+            _by_size(builder, bits, halves, right, straight, each_row)
+            return context.get_dummy_value()
+
+        return types.void(records, rows, types.intp, types.intp, query, types.intp, out), codegen
+
+    return level_dots
 
 
-@emit.with_twin(_twin(4))
-def level_dots_4(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
-) -> Any:
-    """`level_dots` of the 2 levels of 4 bits in each byte."""
-    return _level_dots(4, records, rows, query, out)
-
-
-@emit.with_twin(_twin(8))
-def level_dots_8(
-    typing_context: Any, records: Any, rows: Any, first: Any, count: Any, query: Any, halves: Any, out: Any
-) -> Any:
-    """`level_dots` of one level of 8 bits in each byte."""
-    return _level_dots(8, records, rows, query, out)
-
-
-def _level_dots(bits: int, records: Any, rows: Any, query: Any, out: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds, (table, chosen, first, count, asked, halves, sums) = signature.args, args
-        records_from = emit.address(context, builder, kinds[0], table)
-        stride = emit.row_stride(context, builder, kinds[0], table)
-        right = emit.address(context, builder, kinds[4], asked)
-        rows_from = emit.element(context, builder, kinds[1], chosen, first)
-        sums_from = emit.element(context, builder, kinds[6], sums, I64(0))
-
-        def each_row(total_of: Any) -> None:
-            with cgutils.for_range(builder, count) as loop:
-                row = builder.zext(builder.load(builder.gep(rows_from, [loop.index])), I64)
-                total = total_of(emit.forward(builder, records_from, builder.mul(row, stride)))
-                dot = emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
-                builder.store(builder.sext(dot, I64), builder.gep(sums_from, [loop.index]))
-
-        _by_size(builder, bits, halves, right, each_row)
-        return context.get_dummy_value()
-
-    return types.void(records, rows, types.intp, types.intp, query, types.intp, out), codegen
-
-
-def _by_size(builder: Any, bits: int, halves: Any, right: Any, each_row: Any) -> None:
+def _by_size(builder: Any, bits: int, halves: Any, right: Any, straight: Sequence[int], each_row: Any) -> None:
     """One jump into a loop over rows that is made for records of so many half lines, or into one for any number."""
     done, general = (builder.append_basic_block(f"rows.{name}") for name in ("done", "general"))
     choice = builder.switch(halves, general)
-    for count in STRAIGHT:
+    for count in straight:
         block = builder.append_basic_block(f"rows.{count}")
         choice.add_case(I64(count), block)
         builder.position_at_end(block)
@@ -179,3 +178,7 @@ def _looped(builder: Any, bits: int, left: Any, right: Any, halves: Any) -> Any:
     with builder.if_then(builder.trunc(halves, ir.IntType(1))):
         add(lines, half=True)
     return total_levels(builder, bits, [builder.load(cell) for cell in cells])
+
+
+level_dots_2, level_dots_4, level_dots_8 = (_make_level_dots(bits, STRAIGHT) for bits in (2, 4, 8))
+looped_dots_2, looped_dots_4, looped_dots_8 = (_make_level_dots(bits, ()) for bits in (2, 4, 8))

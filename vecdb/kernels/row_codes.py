@@ -14,7 +14,7 @@ import numpy as np
 from vecdb.kernels.distance import L2
 from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
-from vecdb.kernels.level_dots import HALF_LINE, level_dots
+from vecdb.kernels.level_dots import HALF_LINE, few_level_dots
 from vecdb.kernels.quantize import quantise, residual, take_levels
 from vecdb.kernels.topk import keep_smallest, key_row, pack_key
 from vecdb.types import AnyArray
@@ -136,7 +136,7 @@ def estimate_records(
     """out float32 (n,) = row_estimate of every row."""
     halves, count = query_halves(bits, query), records.shape[0]
     dots = np.empty(count, np.int64)
-    level_dots(bits, records, np.arange(count, dtype=np.int32), 0, count, query, halves, dots)
+    few_level_dots(bits, records, np.arange(count, dtype=np.int32), count, query, halves, dots)
     for row in range(count):
         out[row] = row_estimate(factors, row, dots[row], unit, shift)
 
@@ -160,7 +160,7 @@ def refine_keys(
     for j in range(count):
         rows[j] = key_row(keys[j])
         prefetch_row(records, np.intp(rows[j]), asked)
-    level_dots(bits, records, rows, 0, count, query, halves, keys)
+    few_level_dots(bits, records, rows, count, query, halves, keys)
     for j in range(count):
         keys[j] = pack_key(row_estimate(factors, rows[j], keys[j], unit, shift), rows[j])
     keep_smallest(keys, count, kept)
