@@ -15,7 +15,7 @@ from numba.core import cgutils
 
 from vecdb.kernels import emit
 from vecdb.kernels.emit import BYTES, I32, I64, KEYS, LINE, SUMS
-from vecdb.kernels.jit import HAS_VNNI
+from vecdb.kernels.level_sums import dot_step
 from vecdb.types import AnyArray
 
 
@@ -102,7 +102,6 @@ def _row_dot_twin(codes: AnyArray, row: int, query: AnyArray, lines: int) -> np.
 @emit.with_twin(_row_dot_twin)
 def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -> Any:
     """int32 sum of codes[row] * query over `lines` * 64 bytes; codes uint8 (n, stride), query int8 (stride,)."""
-    step = emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left = emit.row_address(context, builder, signature.args[0], args[0], args[1])
@@ -111,7 +110,7 @@ def row_dot(typing_context: Any, codes: Any, row: Any, query: Any, lines: Any) -
 
         def add_line(offset: Any) -> None:
             pair = (emit.load(builder, emit.forward(builder, pointer, offset), BYTES) for pointer in (left, right))
-            builder.store(step(builder, builder.load(total), *pair), total)
+            builder.store(dot_step(builder, builder.load(total), *pair), total)
 
         emit.each_line(builder, args[3], add_line, longer=True)
         return emit.call(builder, "llvm.vector.reduce.add.v16i32", I32, [builder.load(total)])

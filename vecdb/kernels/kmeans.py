@@ -8,7 +8,6 @@ at once, for their levels would tell too little.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from vecdb.kernels.distance import COSINE
 from vecdb.kernels.emit import BYTES, FLOATS, I32, I64, SUMS
 from vecdb.kernels.intrinsics import widen
 from vecdb.kernels.jit import HAS_VNNI, Integer, inlined, kernel
+from vecdb.kernels.level_sums import dot_step
 from vecdb.kernels.quantize import pack_levels, quantise
 from vecdb.types import AnyArray
 
@@ -57,7 +57,6 @@ def nearest_tile(
     shifts  int32 (rows,), units  float32 (rows,): estimate = add + scale * units * (codes . levels - shifts)
     best    float32 (TILE, 32), which  int32 (TILE, 32): the block that it was found in
     """
-    step: Callable[..., Any] = emit.dot_step_vnni if HAS_VNNI else emit.dot_step_generic
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         shape = context.make_array(signature.args[0])(context, builder, args[0]).shape
@@ -82,7 +81,7 @@ def nearest_tile(
                     four = builder.bitcast(emit.splat(builder, emit.load(builder, start, I32), SUMS), BYTES)
                     for h in range(2):
                         cell = totals[2 * row + h]
-                        builder.store(step(builder, builder.load(cell), halves[h], four), cell)
+                        builder.store(dot_step(builder, builder.load(cell), halves[h], four), cell)
             number = emit.splat(builder, builder.trunc(loop.index, I32), SUMS)
             lanes = builder.mul(loop.index, I64(4 * BLOCK))
             for half in range(2):

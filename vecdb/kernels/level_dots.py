@@ -1,7 +1,7 @@
 """Dot products of a coded query with the levels of chosen records, all rows of a hop at once.
 
-The query stays in registers from one row to the next, and no row waits for the sum of the one before: 5 to 6 ns a row
-of 384 dimensions and 2 bits, where one call a row takes 7 to 8.
+No row waits for the sum of the one before, and with VNNI the query stays in registers from one row to the next: 5 to 6
+ns a row of 384 dimensions and 2 bits there, where one call a row takes 7 to 8.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from numba import types
 from numba.core import cgutils
 
 from vecdb.kernels import emit
-from vecdb.kernels.emit import BYTES, I8, I32, I64, LINE, SUMS
+from vecdb.kernels.emit import BYTES, I32, I64, LINE, SUMS
 from vecdb.kernels.jit import HAS_VNNI, Integer, inlined
-from vecdb.kernels.level_sums import add_levels, sums_of, total_levels
+from vecdb.kernels.level_sums import HALF, add_levels, sums_of, total_levels
 from vecdb.types import AnyArray
 
 HALF_LINE = 32
-HALF = ir.VectorType(I8, HALF_LINE)
 HELD_QUERIES = 16 if HAS_VNNI else 0  # vector registers for the query; half of what there are of 64 bytes
 # Records of so many half lines of levels get code without a loop, where the query stays in registers: with 2 bits those
 # of 256, 384, 512, 768, 1,024 and 1,536 dimensions.
