@@ -17,7 +17,7 @@ from vecdb.engine.retention import take_generation
 from vecdb.engine.snapshot import SnapshotInfo
 from vecdb.engine.snapshot import snapshot as take_snapshot
 from vecdb.engine.state import Engine
-from vecdb.options import Columns, IndexOptions, VectorField
+from vecdb.options import PAYLOAD_CACHE, Columns, IndexOptions, VectorField
 
 
 class Database:
@@ -224,6 +224,7 @@ def open(
     threads: int = 0,
     wal_archive: str | os.PathLike[str] | None = None,
     allow_network_fs: bool = False,
+    payload_cache: int = PAYLOAD_CACHE,
 ) -> Database:
     """Opens the database in a directory; with mode="rw" it is created if there is none.
 
@@ -234,9 +235,12 @@ def open(
     wal_archive   a directory outside of `path` that keeps the log when it is no longer needed, so that
                   `vecdb.restore(snapshot, path, until=...)` reaches any moment after a snapshot
     allow_network_fs   open it on NFS, SMB and the like, which are refused: their locks and syncs do not hold
+    payload_cache      bytes of payloads that searches and `get` read lately, kept in memory; 0 keeps none
 
     NotFound, Locked, Corrupted, UnsupportedFormat, StorageFailed; none of them changes anything.
     """
     return Database(
-        calls.open_engine(path, mode, sync, interval_ms, maintenance, threads, wal_archive, allow_network_fs)
+        calls.open_engine(
+            path, mode, sync, interval_ms, maintenance, threads, wal_archive, allow_network_fs, payload_cache
+        )
     )

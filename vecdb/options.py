@@ -267,19 +267,15 @@ def parse_columns(columns: Any) -> Columns:
 
 SYNC_MODES = ("full", "interval", "none")
 MAINTENANCE_MODES = ("auto", "manual")
+PAYLOAD_CACHE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """How one process runs a database; nothing of it is stored.
+    """How one process runs a database, in the words of `vecdb.open`; nothing of it is stored.
 
-    sync           "full": a write returns when it is on disk.  "interval": when the operating system has it; a
-                   power cut may lose the last `interval_ms`.  "none": the same, and nothing syncs before flush()
-    interval_ms    how often "interval" syncs
-    maintenance    "auto": a thread seals, indexes, merges and reclaims.  "manual": maintain() runs one step a call
-    threads        threads of index builds and batch searches; 0 takes all processors
-    wal_archive    directory that keeps log files when they are no longer needed, or None
-    allow_network_fs   open it although it is on a network file system
+    interval_ms     how often sync="interval" syncs
+    payload_cache   bytes of payloads that were read lately and are kept in memory; 0 keeps none
     """
 
     sync: str = "full"
@@ -288,6 +284,7 @@ class DatabaseOptions:
     threads: int = 0
     wal_archive: str | None = None
     allow_network_fs: bool = False
+    payload_cache: int = PAYLOAD_CACHE
 
     def __post_init__(self) -> None:
         if not isinstance(self.sync, str) or self.sync not in SYNC_MODES:
@@ -296,5 +293,6 @@ class DatabaseOptions:
             raise InvalidInput(f"maintenance must be one of {', '.join(MAINTENANCE_MODES)}; not {self.maintenance!r}")
         _set_int(self, "interval_ms", 1, 3_600_000)
         _set_int(self, "threads", 0, 1024)
+        _set_int(self, "payload_cache", 0, 2**40)
         if not isinstance(self.allow_network_fs, bool):
             raise InvalidInput(f"allow_network_fs must be True or False, not {self.allow_network_fs!r}")

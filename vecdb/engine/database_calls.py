@@ -37,12 +37,13 @@ def open_engine(
     threads: Any,
     wal_archive: Any,
     allow_network_fs: Any,
+    payload_cache: Any,
 ) -> Engine:
     if not isinstance(mode, str) or mode not in MODES:
         raise InvalidInput(f'mode must be "rw" or "r", not {mode!r}')
     home = _home(path)
     archive = None if wal_archive is None else _archive(home, mode, wal_archive)
-    options = DatabaseOptions(sync, interval_ms, maintenance, threads, archive, allow_network_fs)
+    options = DatabaseOptions(sync, interval_ms, maintenance, threads, archive, allow_network_fs, payload_cache)
     if not options.allow_network_fs:
         refuse_network(home)
     return acquire(home, mode, options)

@@ -54,7 +54,7 @@ def load_collection(engine: Engine, number: int) -> CollectionState:
     check = FirstUseCheck()
     segments = tuple(load_segment(engine, meta, entry, snapshot, check) for entry in entries)
     _check_count(engine, meta, segments)
-    view = View(engine.state.applied_lsn, meta, segments, (), snapshot)
+    view = View(engine.state.applied_lsn, meta, segments, (), snapshot, engine.recent)
     return CollectionState(meta, view, view, meta.next_sequence, next_segment=meta.next_segment)
 
 

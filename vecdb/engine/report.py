@@ -61,6 +61,7 @@ class DatabaseStats:
 
     costs   what the planner reckons with, where it was measured: by place (machine, dimension, codes, m, size), when,
             and [microseconds of a query, nanoseconds of each row or hop] by way to search
+    payload_cache_bytes   of memory, about: payloads that were read lately
     """
 
     path: str
@@ -75,6 +76,7 @@ class DatabaseStats:
     frozen: int
     trouble: str | None
     costs: dict[str, Any]
+    payload_cache_bytes: int
 
     def __str__(self) -> str:
         lines = [
@@ -157,6 +159,7 @@ def database_stats(engine: Engine) -> DatabaseStats:
         len(engine.frozen),
         None if engine.trouble is None else str(engine.trouble),
         engine.costs.told(),
+        engine.recent.nbytes,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecdb.engine.excerpts import Excerpts
+from vecdb.engine.recent import RecentPayloads
 from vecdb.engine.slots import IndexSlot
 from vecdb.files.pacing import give_way
 from vecdb.index.growing import GrowingFlat
@@ -103,6 +104,7 @@ class View:
 
     segments   sealed ones, then frozen and growing ones; sequences of a later growing one are larger
     memtables  the growing and frozen segments whose ids the catalog does not know yet, oldest first
+    recent     payloads of sealed segments that were read lately, of the whole database
     """
 
     lsn: int
@@ -110,6 +112,7 @@ class View:
     segments: tuple[Segment, ...]
     memtables: tuple[Growing, ...]
     snapshot: Reader
+    recent: RecentPayloads
 
     @property
     def records(self) -> int:
@@ -191,9 +194,11 @@ class View:
         ]
 
     def payloads(self, at: I32, rows: I32) -> list[dict[str, Any]]:
-        packed = self.packed_payloads(at, rows)
+        parts = set(at.tolist())
         with reading("catalog", "a payload"):
-            return unpack_all(packed)
+            if len(parts) == 1 and isinstance(storage := self.segments[parts.pop()].storage, Sealed):
+                return self.recent.payloads(self.meta.number, storage.sequences[rows].tolist(), self._stored_payloads)
+            return unpack_all(self.packed_payloads(at, rows))
 
     def packed_payloads(self, at: I32, rows: I32) -> list[bytes]:
         parts = set(at.tolist())
@@ -210,7 +215,10 @@ class View:
         storage = self.segments[number].storage
         if isinstance(storage, Growing):
             return [storage.payloads[row] for row in rows.tolist()]
-        return stored_payloads(self.snapshot, self.meta.number, storage.sequences[rows].tolist())
+        return self._stored_payloads(storage.sequences[rows].tolist())
+
+    def _stored_payloads(self, sequences: Sequence[int]) -> list[bytes]:
+        return stored_payloads(self.snapshot, self.meta.number, sequences)
 
     def vectors(self, field: int, at: I32, rows: I32) -> list[F32 | None]:
         return [self._vector(field, number, row) for number, row in zip(at.tolist(), rows.tolist(), strict=True)]

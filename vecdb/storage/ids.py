@@ -66,7 +66,7 @@ class IdColumn:
         assert self.data is not None
         offsets, data = memoryview(self.offsets), memoryview(self.data)  # their items are Python's integers
         ids = np.empty(len(rows), object)
-        ids[:] = [decode_key(bytes(data[offsets[row] : offsets[row + 1]])) for row in rows.tolist()]
+        ids[:] = [decode_key(data[offsets[row] : offsets[row + 1]].tobytes()) for row in rows.tolist()]
         return ids
 
     def as_bytes(self) -> IdColumn:
