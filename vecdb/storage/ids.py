@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from vecdb.files.pacing import give_way
 from vecdb.storage.keys import INT, INT_OFFSET, decode_key
-from vecdb.types import I32, I64, U8, AnyArray
+from vecdb.types import I32, I64, U8, AnyArray, Id
 
 INT_KEY_SIZE = 9
 KEYS_SLICE = 512
+KNOWN_MAX, KNOWN_AT_ONCE = 8_192, 256  # ids of a segment kept as objects; those of longer lists are not
 
 
 class IdColumn:
@@ -21,6 +22,7 @@ class IdColumn:
 
     def __init__(self, integers: I64 | None, offsets: I64 | None = None, data: U8 | None = None) -> None:
         self.integers, self.offsets, self.data = integers, offsets, data
+        self._known: dict[int, Id] = {}  # by row: ids that were asked for lately
 
     @staticmethod
     def from_keys(keys: Sequence[bytes], rows: I32) -> IdColumn:
@@ -62,11 +64,23 @@ class IdColumn:
         """The ids of rows: int64 when the segment has only integers, else an object array."""
         if self.integers is not None:
             return self.integers[rows]
+        wanted = rows.tolist()
+        values: list[Id | None] = list(map(self._known.get, wanted))
+        if None in values:
+            values = [*self._decoded(wanted)]
+        ids = np.empty(len(rows), object)
+        ids[:] = values
+        return ids
+
+    def _decoded(self, rows: list[int]) -> list[Id]:
         assert self.offsets is not None
         assert self.data is not None
         offsets, data = memoryview(self.offsets), memoryview(self.data)  # their items are Python's integers
-        ids = np.empty(len(rows), object)
-        ids[:] = [decode_key(data[offsets[row] : offsets[row + 1]].tobytes()) for row in rows.tolist()]
+        ids = [decode_key(data[offsets[row] : offsets[row + 1]].tobytes()) for row in rows]
+        if len(ids) <= KNOWN_AT_ONCE:
+            if len(self._known) + len(ids) > KNOWN_MAX:
+                self._known = {}
+            self._known.update(zip(rows, ids, strict=True))
         return ids
 
     def as_bytes(self) -> IdColumn:
