@@ -88,6 +88,7 @@ def forget(docs: vecdb.Collection) -> None:
     """Plans are kept with their segments; the filters' rows stay cached, and so do copies of their codes."""
     for segment in docs._state.view.segments:
         segment.plans.clear()
+        segment.ways.clear()
 
 
 def ask(docs: vecdb.Collection, case: Case, query: Any) -> tuple[list[Any], float]:

@@ -11,7 +11,7 @@ from tests import oracles
 from tests.kernels.conftest import matrix_of
 from vecdb.engine.door import Door
 from vecdb.engine.plans import ESCALATED_MIN, SearchOptions, Tally
-from vecdb.engine.segment_search import search_segment
+from vecdb.engine.segment_search import find_way
 from vecdb.engine.view import FieldView
 from vecdb.index.base import DISTANCES, ESCALATED, VISITED, Index, load_kind
 from vecdb.index.flat import search_exact
@@ -80,7 +80,8 @@ def nearest(mask=None):
 
 def run(where: Door, allowed: RowSet | None, chosen: Plan, queries=QUERIES):
     counters = np.zeros(4, np.int64)
-    rows, distances = search_segment(where, allowed, Tally(chosen), queries, K, SearchOptions(), None, counters)
+    way = find_way(where, allowed, Tally(chosen), K, SearchOptions(), counters=counters)
+    rows, distances = way.search(queries, None)
     return rows, distances, counters
 
 
@@ -173,6 +174,6 @@ def test_a_search_counts_its_escalations(graph, flat):
     costs = {"graph": 10.0, "scan": 100.0, "exact": 900.0}
     tally = Tally(plan(Arm.GRAPH, ef=400, budget=150, fallback=Arm.SCAN, costs=costs))
     for _ in range(2):
-        search_segment(door(graph=graph, flat=flat), None, tally, QUERIES, K, SearchOptions(), None)
+        find_way(door(graph=graph, flat=flat), None, tally, K, SearchOptions()).search(QUERIES, None)
     assert tally.escalated == len(QUERIES)
     assert tally.plan.arm is Arm.SCAN

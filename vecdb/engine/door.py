@@ -40,6 +40,11 @@ class Door(NamedTuple):
             traits.append(self.flat.traits)
         return traits + [index.traits for index in (self.graph, self.lists) if index is not None]
 
+    def stands(self) -> bool:
+        """Whether no index behind it was found damaged since."""
+        slots = self.field.indexes or {}
+        return not any(slot.damaged for slot in slots.values())
+
 
 def open_door(kernels: Kernels, field: FieldView) -> Door:
     if not kernels.usable(field.matrix):

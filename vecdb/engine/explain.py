@@ -13,7 +13,7 @@ from vecdb.engine.explanation import STAGES, Explanation, SegmentPlan, SegmentWo
 from vecdb.engine.filter_text import filter_text
 from vecdb.engine.plans import Tally, make_plan
 from vecdb.engine.search import Asked, Request, hits_of, merge
-from vecdb.engine.segment_search import Found, search_segment
+from vecdb.engine.segment_search import Found, find_way
 from vecdb.engine.state import Engine
 from vecdb.engine.view import FieldView, Segment, View
 from vecdb.filter.evaluate import estimate
@@ -98,8 +98,8 @@ def _run(
     engine: Engine, door: Door, allowed: RowSet | None, tally: Tally, queries: F32, wanted: int, asked: Asked
 ) -> tuple[Found | None, I64]:
     counters = np.zeros(4, np.int64)
-    found = search_segment(door, allowed, tally, queries, wanted, asked.options, engine.executor, counters)
-    return found, counters
+    way = find_way(door, allowed, tally, wanted, asked.options, counters=counters)
+    return None if way is None else way.search(queries, engine.executor), counters
 
 
 def _fetch(found: Sequence[Hits]) -> None:

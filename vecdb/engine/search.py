@@ -14,17 +14,17 @@ import numpy as np
 
 from vecdb.engine.allow import allowed_rows, in_field
 from vecdb.engine.door import open_door
-from vecdb.engine.plans import SearchOptions, make_plan
-from vecdb.engine.segment_search import Found, search_segment
+from vecdb.engine.plans import PLANS_MAX, SearchOptions, make_plan
+from vecdb.engine.segment_search import Found, Way, find_way
 from vecdb.engine.state import Engine
-from vecdb.engine.view import View
+from vecdb.engine.view import FieldView, Segment, View
 from vecdb.filter.expression import Node
 from vecdb.results import Hits, scores_of
 from vecdb.storage.schema import FieldMeta
 from vecdb.types import F32, I32, Metric
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which is quick: equal ones are made once
 class Asked:
     """Validated options; `offset` hits are skipped. Hits beyond `max_distance` or below `min_score` are left out."""
 
@@ -47,20 +47,32 @@ class Request(NamedTuple):
 
 def search(engine: Engine, view: View, queries: F32, request: Request) -> list[Hits]:
     """The hits of each query row."""
-    sought, node, asked = request
-    wanted, options = asked.k + asked.offset, asked.options
     parts: list[tuple[int, Found]] = []
     for number, segment in enumerate(view.segments):
-        field = segment.fields.get(sought.number)
+        field = segment.fields.get(request.field.number)
         if field is None or field.matrix.rows == 0 or segment.live == 0:
             continue
-        door = open_door(engine.kernels, field)
-        allowed = in_field(allowed_rows(engine.filters, segment, node), field, segment.rows)
-        tally = make_plan(door, segment, sought.number, node, allowed, wanted, options, engine.costs, len(queries))
-        found = search_segment(door, allowed, tally, queries, wanted, options, engine.executor)
-        if found is not None:
-            parts.append((number, found))
-    return hits_of(view, request, merge(parts, len(queries), wanted))
+        way = segment.ways.get((request.field.number, request.node, request.asked))
+        if way is None or not way.stands(len(queries), engine.costs.version):
+            way = _find_way(engine, segment, field, request, len(queries))
+        if way is not None:
+            parts.append((number, way.search(queries, engine.executor)))
+    return hits_of(view, request, merge(parts, len(queries), request.asked.k + request.asked.offset))
+
+
+def _find_way(engine: Engine, segment: Segment, field: FieldView, request: Request, queries: int) -> Way | None:
+    """How the segment is searched; kept with it, for searches that differ in nothing but their queries."""
+    sought, node, asked = request
+    wanted, options, version = asked.k + asked.offset, asked.options, engine.costs.version
+    door = open_door(engine.kernels, field)
+    allowed = in_field(allowed_rows(engine.filters, segment, node), field, segment.rows)
+    tally = make_plan(door, segment, sought.number, node, allowed, wanted, options, engine.costs, queries)
+    way = find_way(door, allowed, tally, wanted, options, version)
+    if way is not None and way.lasts:
+        if len(segment.ways) >= PLANS_MAX:
+            segment.ways.clear()
+        segment.ways[sought.number, node, asked] = way
+    return way
 
 
 def merge(parts: Sequence[tuple[int, Found]], queries: int, wanted: int) -> tuple[I32 | int, I32, F32]:

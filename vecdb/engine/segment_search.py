@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, cast
 
@@ -29,19 +29,82 @@ PARALLEL_QUERIES = 8  # queries that are worth another thread
 Found = tuple[I32, F32]
 
 
-def search_segment(
+@dataclass(slots=True)
+class Way:
+    """All of a search of one segment that is decided before its queries are known; kept for those that ask the same.
+
+    plan     that the arm was made for; the tally may have a better one by now
+    arm      queries -> (rows, distances)
+    version  of the costs behind the plan
+    """
+
+    door: Door
+    allowed: RowSet | None
+    tally: Tally
+    k: int
+    options: SearchOptions
+    plan: Plan
+    arm: Callable[[F32], Found]
+    version: int = 0
+    counters: I64 | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether what it searches stays as it is: a growing segment gets codes, and NumPy gives way to kernels."""
+        return self.door.compiled and self.door.field.growing is None
+
+    def stands(self, queries: int, version: int) -> bool:
+        """Whether everything that was decided would be decided again, for so many queries."""
+        tally = self.tally
+        return (
+            tally.plan is self.plan
+            and version == self.version
+            and tally.asked + queries <= tally.asked_again
+            and not tally.lost(self.door)
+            and self.door.stands()
+        )
+
+    def search(self, queries: F32, executor: Executor | None) -> Found:
+        """Record rows int32 (q, k) and distances.
+
+        Queries for which a walk gave up, or which met fewer than k allowed rows, are answered by the fallback.
+        """
+        field, plan, tally, options = self.door.field, self.plan, self.tally, self.options
+        begin, escalated = perf_counter_ns(), 0
+        tally.count(len(queries))
+        rows, distances = _spread(self.arm, queries, options.threads, executor)
+        spent = perf_counter_ns() - begin
+        if plan.fallback is not None and self.door.compiled:
+            escalated = self._escalate(queries, rows, distances, plan.fallback)
+        if len(queries) == 1 and not escalated and self.k <= OBSERVED_K and options.rescore is None:
+            tally.observe(spent)
+        if field.rows_of is not None:
+            rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
+        return rows, distances
+
+    def _escalate(self, queries: F32, rows: I32, distances: F32, fallback: Arm) -> int:
+        """Answers the queries that found too little, in place; their number."""
+        short = [i for i, last in enumerate(rows[:, self.k - 1].tolist()) if last < 0]
+        self.tally.add(len(queries), len(short))
+        if short:
+            again = replace(self.plan, arm=fallback)
+            search = _arm(self.door, again, self.allowed, self.tally.copies, self.k, self.options, self.counters)
+            rows[short], distances[short] = search(np.ascontiguousarray(queries[short]))
+        if self.counters is not None:
+            self.counters[ESCALATED] = len(short)
+        return len(short)
+
+
+def find_way(
     door: Door,
     allowed: RowSet | None,
     tally: Tally,
-    queries: F32,
     k: int,
     options: SearchOptions,
-    executor: Executor | None,
+    version: int = 0,
     counters: I64 | None = None,
-) -> Found | None:
-    """Record rows int32 (q, k) and distances; None when no row may be returned. `allowed` are field rows.
-
-    Queries for which a walk gave up, or which met fewer than k allowed rows, are answered by the fallback.
+) -> Way | None:
+    """None when no row may be returned. `allowed` are field rows.
 
     counters   int64 (4,) zeros, or None: see vecdb.index.base; ESCALATED are the queries that the fallback answered
     """
@@ -49,26 +112,8 @@ def search_segment(
     if plan.arm is Arm.NONE or field.matrix.rows == 0 or (allowed is not None and allowed.count == 0):
         return None
     k = min(k, field.matrix.rows if allowed is None else allowed.count)
-    search = _arm(door, plan, allowed, tally.copies, k, options, counters)
-    begin, escalated = perf_counter_ns(), 0
-    tally.count(len(queries))
-    rows, distances = _spread(search, queries, options.threads, executor)
-    spent = perf_counter_ns() - begin
-    if plan.fallback is not None and door.compiled:
-        short = [i for i, last in enumerate(rows[:, k - 1].tolist()) if last < 0]
-        escalated = len(short)
-        tally.add(len(queries), escalated)
-        if short:
-            again = replace(plan, arm=plan.fallback)
-            search = _arm(door, again, allowed, tally.copies, k, options, counters)
-            rows[short], distances[short] = search(np.ascontiguousarray(queries[short]))
-        if counters is not None:
-            counters[ESCALATED] = len(short)
-    if len(queries) == 1 and not escalated and k <= OBSERVED_K and options.rescore is None and door.compiled:
-        tally.observe(spent)
-    if field.rows_of is not None:
-        rows = np.where(rows >= 0, field.rows_of[rows], -1).astype(np.int32)
-    return rows, distances
+    arm = _arm(door, plan, allowed, tally.copies, k, options, counters)
+    return Way(door, allowed, tally, k, options, plan, arm, version, counters)
 
 
 def _arm(
@@ -88,8 +133,8 @@ def _arm(
     if plan.arm is Arm.GATHER and graph is not None:
         return _gather(graph, rows_of(allowed, matrix.rows), k, options.rescore, counters)
     if plan.arm is Arm.EXCERPT and graph is not None and copies is not None:
-        excerpt = copies.get(door)
-        return lambda queries: excerpt.search(queries, k, rescore=options.rescore, counters=counters)
+        rescore = options.rescore  # the copies make room for others at any time, and are not held here
+        return lambda queries: copies.get(door).search(queries, k, rescore=rescore, counters=counters)
     bits = None if allowed is None else bitset.bits_of(allowed, matrix.rows)
     if plan.arm is Arm.GRAPH and graph is not None:
         return lambda queries: graph.search(queries, k, allow=bits, ef=plan.ef, budget=plan.budget, counters=counters)

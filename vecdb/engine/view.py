@@ -58,8 +58,10 @@ class Segment:
     fields: Mapping[int, FieldView]
     deleted: U64 | None = None
     deleted_count: int = 0
-    # Made for this very segment, and not to outlive it: plans, and copies of the codes of a filter's rows.
+    # Made for this very segment, and not to outlive it: plans, the ways that searches take by them, and copies of the
+    # codes of a filter's rows.
     plans: dict[Any, Any] = dataclass_field(default_factory=dict, compare=False)
+    ways: dict[Any, Any] = dataclass_field(default_factory=dict, compare=False)
     excerpts: Excerpts = dataclass_field(default_factory=Excerpts, compare=False)
 
     @property
@@ -84,7 +86,7 @@ class Segment:
 
     def changed(self, **changes: Any) -> Segment:
         """Another segment: what was made for this one is not for it."""
-        return replace(self, plans={}, excerpts=Excerpts(), **changes)
+        return replace(self, plans={}, ways={}, excerpts=Excerpts(), **changes)
 
     def live_bits(self) -> U64:
         """The rows that are not deleted."""

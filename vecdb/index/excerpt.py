@@ -22,16 +22,20 @@ class Excerpt:
     inputs  as search_graph takes them first;  rows  int32, ascending
     """
 
-    __slots__ = ("_blocks", "_inputs", "rows")
+    __slots__ = ("_blocks", "_fixed", "bits", "rows")
 
     def __init__(self, inputs: WalkInputs, rows: I32) -> None:
-        self._inputs, self.rows = inputs, frozen(rows)
-        bits, records, dim = inputs[2], inputs[3], inputs[1].shape[1]
+        metric, vectors, bits, records, _, fine_bits, fine, fine_factors, _, _, _, _, _, centre, _, _ = inputs
+        self.bits, self.rows, dim = bits, frozen(rows), vectors.shape[1]
         blocks, words = -(-len(rows) // BLOCK), code_words(bits, dim)
         codes = np.zeros((blocks, BLOCK * words), np.uint32)
         add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
         copy_records(records.view(np.uint32), words, self.rows, codes, add.view(np.uint32), scale.view(np.uint32))
         self._blocks = frozen(codes.view(np.uint8)), frozen(add), frozen(scale)
+        # What search_excerpt takes before the queries.
+        self._fixed = (
+            metric, vectors, bits, *self._blocks, self.rows, fine_bits, fine, fine_factors, centre, NO_BITS
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
@@ -41,11 +45,8 @@ class Excerpt:
         self, queries: F32, k: int, *, rescore: int | None = None, counters: I64 | None = None
     ) -> tuple[I32, F32]:
         """The k nearest of the rows, the best by codes scored exactly."""
-        metric, vectors, bits, _, _, fine_bits, fine, fine_factors, _, _, _, _, _, centre, _, _ = self._inputs
-        scored, pool = sizes(bits, k, rescore)
+        scored, pool = sizes(self.bits, k, rescore)
         found, distances = result_arrays(queries, k)
-        search_excerpt(
-            metric, vectors, bits, *self._blocks, self.rows, fine_bits, fine, fine_factors, centre, NO_BITS,
-            frozen(queries), k, pool, scored, found, distances, np.zeros(4, np.int64) if counters is None else counters,
-        )  # fmt: skip
+        counted = np.zeros(4, np.int64) if counters is None else counters
+        search_excerpt(*self._fixed, frozen(queries), k, pool, scored, found, distances, counted)
         return found, distances
