@@ -38,7 +38,8 @@ class Flat:
     """Scan compressed codes of every vector and rescore the best with float32. No training, no graph.
 
     bits      2 (default: four times faster, the best `rescore` rows decide) or 8 bits a dimension
-    rescore   rows rescored with float32 per query; 0 takes the default of the code (2 bits: 200, 8 bits: 30)
+    rescore   rows rescored with float32 per query; 0: with 2 bits those of the best 200 that may be among the k nearest
+              (a third of them), with 8 bits the best 30
     """
 
     kind: ClassVar[str] = "flat"

@@ -25,7 +25,7 @@ from vecdb.types import Metric
 LISTS = (IVF(nlist=2, nprobe=2, rescore=400), IVFPQ(nlist=2, m=8, nprobe=2, rescore=400))
 rows, dim = int(sys.argv[1]), int(sys.argv[2])
 vectors = oracles.clustered(rows, dim, seed=11).astype(sys.argv[3])
-queries = vectors[:3].astype(np.float32)
+queries = vectors[:5].astype(np.float32)  # four share products of blocks, and one has its own
 allow = bitset.from_mask(np.arange(rows) % 3 > 0)
 some = np.arange(0, rows, 5, dtype=np.int32)
 out = []

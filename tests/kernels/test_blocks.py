@@ -22,7 +22,17 @@ def block_products(bits, codes, query, groups, out):
 @kernel
 def block_scores(dots, add, scale, first, numbers, estimates):
     return blocks.score_block(
-        dots, add, scale, np.intp(first), numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], estimates
+        dots,
+        np.intp(0),
+        add,
+        scale,
+        np.intp(first),
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        estimates,
     )
 
 

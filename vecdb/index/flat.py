@@ -123,8 +123,8 @@ class FlatIndex:
     ) -> tuple[I32, F32]:
         if rows is not None or self.bits == FLOAT_BITS:
             return search_exact(self.matrix, queries, k, allow, rows, counters)
-        pool = pool_size(self.bits, k, rescore or self.options.rescore, self.matrix.rows)
-        return search_codes(self._inputs, self.bits, self._codes, self.matrix.rows, queries, k, pool, allow, counters)
+        asked = rescore or self.options.rescore
+        return search_codes(self._inputs, self.bits, self._codes, self.matrix.rows, queries, k, asked, allow, counters)
 
     def effort(self, k: int, recall: float | None = None, share: float = 1.0) -> None:
         """A scan has no ef: it finds nearly all whatever the recall asked for."""
@@ -205,11 +205,14 @@ def search_codes(
     coded: int,
     queries: F32,
     k: int,
-    pool: int,
+    rescore: int,
     allow: U64 | None,
     counters: I64 | None,
 ) -> tuple[I32, F32]:
-    """Search by codes of the first `coded` rows and by float32 of the others; see Index.search."""
+    """Search by codes of the first `coded` rows and by float32 of the others; see Index.search.
+
+    rescore   rows scored exactly; 0: of the pool of the code, those that may be among the k nearest
+    """
     found, distances = result_arrays(queries, k)
     scan_codes(
         bits,
@@ -219,7 +222,8 @@ def search_codes(
         NO_BITS if allow is None else frozen(allow),
         frozen(queries),
         k,
-        pool,
+        pool_size(bits, k, rescore, inputs[1].shape[0]),
+        0 if rescore else 1,
         found,
         distances,
         np.zeros(4, np.int64) if counters is None else counters,

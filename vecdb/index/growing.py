@@ -79,5 +79,4 @@ class GrowingFlat:
         codes, inputs = self._codes, kernel_inputs(matrix)
         if rows is not None or codes is None or coded == 0:
             return flat.search_exact(matrix, queries, k, allow, rows, counters)
-        pool = flat.pool_size(codes.bits, k, rescore or 0, matrix.rows)
-        return flat.search_codes(inputs, codes.bits, codes.views(), coded, queries, k, pool, allow, counters)
+        return flat.search_codes(inputs, codes.bits, codes.views(), coded, queries, k, rescore or 0, allow, counters)

@@ -85,6 +85,7 @@ def dot_block(bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, gro
 
 def _score_block_twin(
     dots: AnyArray,
+    at: int,
     add: AnyArray,
     scale: AnyArray,
     first: int,
@@ -99,7 +100,7 @@ def _score_block_twin(
     plus, times = (
         (a.view(np.float16).astype(np.float32) if a.dtype == np.uint16 else a) for a in (add[part], scale[part])
     )
-    values = np.float32(query_scale) * (dots[:BLOCK].astype(np.float32) + np.float32(offset)) * times
+    values = np.float32(query_scale) * (dots[int(at) : int(at) + BLOCK].astype(np.float32) + np.float32(offset)) * times
     estimates[:BLOCK] = np.float32(base) + np.float32(add_unit) * plus + values
     below = np.flatnonzero(estimates[:BLOCK] < threshold)
     return np.uint64(sum(1 << int(lane) for lane in below))
@@ -109,6 +110,7 @@ def _score_block_twin(
 def score_block(
     typing_context: Any,
     dots: Any,
+    at: Any,
     add: Any,
     scale: Any,
     first: Any,
@@ -119,8 +121,8 @@ def score_block(
     threshold: Any,
     estimates: Any,
 ) -> Any:
-    """estimates[:32] = base + add_unit * add + query_scale * scale * (dots + offset), rows `first` on; bits of those
-    below `threshold`. add, scale: float32, or the bits of float16 as uint16."""
+    """estimates[:32] = base + add_unit * add + query_scale * scale * (dots[at:] + offset), rows `first` on; bits of
+    those below `threshold`. add, scale: float32, or the bits of float16 as uint16."""
     halved = add.dtype == types.uint16
     size = 2 if halved else 4
 
@@ -129,10 +131,10 @@ def score_block(
         return emit.widen_half(builder, found) if halved else found
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        dot = emit.address(context, builder, signature.args[0], args[0])
-        plus, times = (emit.address(context, builder, signature.args[i], args[i], args[3], size) for i in (1, 2))
-        result = emit.address(context, builder, signature.args[9], args[9])
-        shift, unit, start, step, limit = (emit.splat(builder, args[i], FLOATS) for i in (4, 5, 6, 7, 8))
+        dot = emit.address(context, builder, signature.args[0], args[0], args[1], 4)
+        plus, times = (emit.address(context, builder, signature.args[i], args[i], args[4], size) for i in (2, 3))
+        result = emit.address(context, builder, signature.args[10], args[10])
+        shift, unit, start, step, limit = (emit.splat(builder, args[i], FLOATS) for i in (5, 6, 7, 8, 9))
         masks = []
         for h in range(2):
             plus_h, times_h = (factors(builder, emit.forward(builder, p, 16 * size * h)) for p in (plus, times))
@@ -144,4 +146,4 @@ def score_block(
         return builder.or_(masks[0], builder.shl(masks[1], I64(16)))
 
     one = types.float32
-    return types.uint64(dots, add, scale, types.intp, one, one, one, one, one, estimates), codegen
+    return types.uint64(dots, types.intp, add, scale, types.intp, one, one, one, one, one, estimates), codegen

@@ -108,7 +108,7 @@ def search_excerpt(
         else:
             count, _ = scan_blocks(
                 bits, codes, add, scale, 0, blocks, rows.shape[0], everything, asked, unit, total, np.float32(0.0),
-                keys, 0, NO_KEY, pool, BLOCKS_AHEAD, dots, estimates,
+                keys, 0, NO_KEY, pool, BLOCKS_AHEAD, 0, dots, estimates,
             )  # fmt: skip
             if count > pool:
                 keep_smallest(keys, count, pool)

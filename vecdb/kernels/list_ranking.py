@@ -67,7 +67,17 @@ def rank_more(
         for block in range(centre_starts[group], centre_starts[group + 1]):
             dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
             score_block(
-                dots, centre_add, centre_scale, np.intp(block * BLOCK), offset, unit, none, one, none, estimates
+                dots,
+                np.intp(0),
+                centre_add,
+                centre_scale,
+                np.intp(block * BLOCK),
+                offset,
+                unit,
+                none,
+                one,
+                none,
+                estimates,
             )
             first = groups[group] + (block - centre_starts[group]) * BLOCK
             for lane in range(min(BLOCK, groups[group + 1] - first)):

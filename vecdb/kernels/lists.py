@@ -103,7 +103,7 @@ def scan_list(
         else:
             look_block(code - PRODUCT, codes, block * stride, query, stride // 128, dots)
         below = score_block(
-            dots, add, scale, np.intp(block * BLOCK), offset, unit, base, add_unit, threshold, estimates
+            dots, np.intp(0), add, scale, np.intp(block * BLOCK), offset, unit, base, add_unit, threshold, estimates
         )
         if worst != NO_KEY:  # while the pool has never been full every slot is taken, overflowed estimates too
             mask &= below

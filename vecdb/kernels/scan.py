@@ -1,22 +1,25 @@
 """Scans of one segment: all rows by codes or by float32, or the rows of a filter.
 
 A scan of codes keeps the best `pool` rows by estimate and scores those exactly. Under a bitset each block of 32 rows
-is masked, and blocks without an allowed row are skipped. Several queries share a tile of blocks while it is in cache.
+is masked, and blocks without an allowed row are skipped. Several queries share a tile of blocks while it is in cache,
+and four at a time their products.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from vecdb.kernels.block_fours import FOUR, dot_four
 from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
-from vecdb.kernels.distance import COSINE, estimate, exact_distance, rescore, squared_norm, write_results
+from vecdb.kernels.bounded import length_of, rescore_pool
+from vecdb.kernels.distance import COSINE, estimate, exact_distance, squared_norm, write_results
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import centre_query, quantise
 from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, pack_key, sort_keys
 from vecdb.types import AnyArray
 
-TILE_BYTES = 32_768  # codes that all queries of a batch score before the next are read
+TILE_BYTES = 65_536  # codes that all queries of a batch score before the next are read
 GROUP = 64  # queries that share tiles; bounds the scratch of a batch
 BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 GATHER_AHEAD = 4  # rows of a filter prefetched ahead of the one being scored
@@ -66,10 +69,14 @@ def scan_blocks(
     worst: np.int64,
     pool: int,
     ahead: int,
+    step: int,
     dots: AnyArray,
     estimates: AnyArray,
 ) -> tuple[int, np.int64]:
-    """Blocks first..last-1 against one query; returns (count, worst) of its buffer."""
+    """Blocks first..last-1 against one query; returns (count, worst) of its buffer.
+
+    step   from the products of a block to those of the next in `dots`, which `dot_tile` has made; 0: they are made here
+    """
     stride = codes.shape[1]
     groups, lines = stride // 128, stride // 64
     offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
@@ -82,9 +89,12 @@ def scan_blocks(
             prefetch_at(codes, np.intp((block + ahead) * stride), np.intp(lines))
             prefetch_at(add, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
             prefetch_at(scale, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
-        dot_block(bits, codes, block * stride, query, groups, dots)
+        at = (block - first) * step
+        if step == 0:
+            dot_block(bits, codes, block * stride, query, groups, dots)
         below = score_block(
             dots,
+            np.intp(at),
             add,
             scale,
             np.intp(block * BLOCK),
@@ -110,101 +120,75 @@ def scan_blocks(
 
 
 @kernel
+def scan_tile(
+    bits: int, codes: AnyArray, add: AnyArray, scale: AnyArray, first: int, last: int, rows: int, allow: AnyArray,
+    here: int, asked: AnyArray, units: AnyArray, totals: AnyArray, bases: AnyArray, keys: AnyArray, counts: AnyArray,
+    worsts: AnyArray, pool: int, ready: AnyArray, dots: AnyArray, estimates: AnyArray,
+) -> None:  # fmt: skip
+    """Blocks first..last-1 against each of `here` queries. Arrays that `scan_blocks` takes one of have one per query.
+
+    ready  int32, products of four queries: of block b and query i from ((b - first) * 4 + i) * 32 on
+    """
+    stride = codes.shape[1]
+    for i in range(here):
+        together = i < here // FOUR * FOUR
+        if together and i % FOUR == 0:
+            for block in range(first, last):
+                if allowed_rows(allow, block, rows) != np.uint64(0):
+                    at = (block - first) * FOUR * BLOCK
+                    dot_four(bits, codes, block * stride, asked, i, stride // 128, ready, at)
+        ahead = BLOCKS_AHEAD if i == 0 and not together and stride <= AHEAD_BYTES else 0
+        counts[i], worsts[i] = scan_blocks(
+            bits, codes, add, scale, first, last, rows, allow, asked[i], units[i], totals[i], bases[i], keys[i],
+            counts[i], worsts[i], pool, ahead, FOUR * BLOCK if together else 0,
+            ready[i % FOUR * BLOCK :] if together else dots, estimates,
+        )  # fmt: skip
+
+
+@kernel
 def scan_codes(
-    bits: int,
-    metric: int,
-    vectors: AnyArray,
-    inverse_norms: AnyArray,
-    codes: AnyArray,
-    add: AnyArray,
-    scale: AnyArray,
-    centre: AnyArray,
-    coded: int,
-    allow: AnyArray,
-    queries: AnyArray,
-    k: int,
-    pool: int,
-    out_rows: AnyArray,
-    out_distances: AnyArray,
-    counters: AnyArray,
-) -> None:
+    bits: int, metric: int, vectors: AnyArray, inverse_norms: AnyArray, codes: AnyArray, add: AnyArray,
+    scale: AnyArray, centre: AnyArray, coded: int, allow: AnyArray, queries: AnyArray, k: int, pool: int, bounded: int,
+    out_rows: AnyArray, out_distances: AnyArray, counters: AnyArray,
+) -> None:  # fmt: skip
     """The k nearest allowed rows: rows below `coded` by codes, the others by float32, the best `pool` exactly.
 
     vectors        float32 (n, dim), or the bits of float16 as uint16
     inverse_norms  float32 (n,), empty unless the metric is cosine
     codes          uint8 (blocks, block_bytes); add, scale float32 (blocks * 32,); centre float32 (dim,)
     allow          uint64 bitset, empty to allow all;  queries float32 (q, dim)
+    bounded        1: rows of the pool that cannot be among the k are not scored, see `bounded.py`; 0: all are
     pool           at least k; out_rows int32 (q, k), out_distances float32 (q, k); counters int64 (4,)
     """
     dim, stride, rows = queries.shape[1], codes.shape[1], vectors.shape[0]
-    blocks = (coded + BLOCK - 1) // BLOCK
-    tile = max(1, TILE_BYTES // stride)
-    size = min(GROUP, queries.shape[0])
-    padded = stride // 128 * (32 // bits)
+    blocks, tile, size = (coded + BLOCK - 1) // BLOCK, max(1, TILE_BYTES // stride), min(GROUP, queries.shape[0])
     moved, dots, estimates = np.empty(dim, np.float32), np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
-    asked, keys = np.zeros((size, padded), np.int8), np.empty((size, 2 * pool + 2 * BLOCK), np.int64)
+    asked, keys = np.zeros((size, stride // 128 * (32 // bits)), np.int8), np.empty((size, 2 * pool + 64), np.int64)
     units, bases, totals = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.int64)
     counts, worsts, inverses = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    lengths, ready = np.empty(size, np.float32), np.empty(tile * FOUR * BLOCK if size >= FOUR else 0, np.int32)
     for start in range(0, queries.shape[0], GROUP):
         here = min(GROUP, queries.shape[0] - start)
         for i in range(here):
             bases[i], inverses[i] = centre_query(metric, queries, start + i, centre, moved)
             units[i], totals[i] = quantise(moved, dim, asked[i])
-            counts[i], worsts[i] = 0, NO_KEY
+            lengths[i], counts[i], worsts[i] = length_of(moved), 0, NO_KEY
         for first in range(0, blocks, tile):
             last = min(first + tile, blocks)
-            for i in range(here):
-                ahead = BLOCKS_AHEAD if i == 0 and stride <= AHEAD_BYTES else 0
-                counts[i], worsts[i] = scan_blocks(
-                    bits,
-                    codes,
-                    add,
-                    scale,
-                    first,
-                    last,
-                    coded,
-                    allow,
-                    asked[i],
-                    units[i],
-                    totals[i],
-                    bases[i],
-                    keys[i],
-                    counts[i],
-                    worsts[i],
-                    pool,
-                    ahead,
-                    dots,
-                    estimates,
-                )
+            scan_tile(
+                bits, codes, add, scale, first, last, coded, allow, here, asked, units, totals, bases, keys, counts,
+                worsts, pool, ready, dots, estimates,
+            )  # fmt: skip
         for i in range(here):
             for row in range(coded, rows):
                 if is_allowed(allow, row):
                     guess = estimate(metric, vectors, inverse_norms, row, queries, start + i, inverses[i])
                     counts[i], worsts[i] = push(keys[i], counts[i], pack_key(guess, row), worsts[i], pool)
-            kept = finish(metric, vectors, queries, start + i, keys[i], counts[i], pool, k, out_rows, out_distances)
-            counters[2] += kept
+            counters[2] += rescore_pool(
+                metric, vectors, scale, coded, queries, start + i, lengths[i], keys[i], counts[i], k, pool, bounded,
+                out_rows, out_distances,
+            )  # fmt: skip
         counters[1] += here * rows
-
-
-@kernel
-def finish(
-    metric: int,
-    vectors: AnyArray,
-    queries: AnyArray,
-    i: int,
-    keys: AnyArray,
-    count: int,
-    pool: int,
-    k: int,
-    out_rows: AnyArray,
-    out_distances: AnyArray,
-) -> int:
-    """Thin a buffer to `pool` keys, score those exactly, write the k best; returns how many were scored."""
-    if count > pool:
-        keep_smallest(keys, count, pool)
-        count = pool
-    rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
-    return count
 
 
 @inlined

@@ -27,7 +27,7 @@ def scan_run(
         prefetch_at(codes, np.intp((block + BLOCKS_AHEAD) * stride), np.intp(stride // LINE))
         dot_block(bits, codes, block * stride, query, stride // 128, dots)
         mask = score_block(
-            dots, add, scale, np.intp(block * BLOCK), offset, unit, np.float32(0.0), np.float32(1.0),
+            dots, np.intp(0), add, scale, np.intp(block * BLOCK), offset, unit, np.float32(0.0), np.float32(1.0),
             key_distance(worst), estimates,
         )  # fmt: skip
         if worst == NO_KEY:
