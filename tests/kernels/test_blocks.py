@@ -16,7 +16,7 @@ from vecdb.kernels.jit import kernel
 @kernel
 def block_products(bits, codes, query, groups, out):
     for block in range(codes.shape[0]):
-        blocks.dot_block(bits, codes, block * codes.shape[1], query, groups, out[block])
+        blocks.dot_block(bits, codes, block * codes.shape[1], query, groups, out[block], 0)
 
 
 @kernel

@@ -59,6 +59,9 @@ def _make_dot_four(bits: int) -> Any:
         with cgutils.for_range(builder, groups) as loop:
             group = emit.forward(builder, code, builder.mul(loop.index, I64(128)))
             halves = [emit.load(builder, emit.forward(builder, group, 64 * h), BYTES) for h in which]
+            next_group = emit.forward(builder, group, builder.mul(groups, I64(128)))
+            for h in which:
+                emit.prefetch_line(builder, emit.forward(builder, next_group, 64 * h))
             at = builder.mul(loop.index, I64(4 * slots))
             add_group(builder, cells, halves, [emit.forward(builder, question, at) for question in questions])
         for i, totals in enumerate(cells):

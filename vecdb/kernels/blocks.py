@@ -24,10 +24,10 @@ WHOLE_BLOCK = np.uint64(0xFFFFFFFF)  # a bit for each
 
 
 def _make_dot_block(bits: int) -> Any:
-    """dot_block(codes, byte_offset, query, groups, out): out[:32] = sum over dimensions of code * query."""
+    """dot_block(codes, byte_offset, query, groups, out, soon): see `dot_block`."""
     slots, sums = 8 // bits, sums_of(bits)
 
-    def twin(codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
+    def twin(codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray, soon: int) -> None:
         block = codes.reshape(-1)[byte_offset : byte_offset + groups * 128].reshape(groups, BLOCK, 4)
         pieces = query[: groups * 4 * slots].reshape(groups, slots, 1, 4).astype(np.int32)
         levels = np.stack([(block >> np.uint8(s * bits)) & np.uint8((1 << bits) - 1) for s in range(slots)], 1)
@@ -44,16 +44,22 @@ def _make_dot_block(bits: int) -> Any:
                 builder.store(value, cell)
 
     @emit.with_twin(twin)
-    def dot_block(typing_context: Any, codes: Any, byte_offset: Any, query: Any, groups: Any, out: Any) -> Any:
+    def dot_block(
+        typing_context: Any, codes: Any, byte_offset: Any, query: Any, groups: Any, out: Any, soon: Any
+    ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             code = emit.address(context, builder, signature.args[0], args[0], args[1])
             question = emit.address(context, builder, signature.args[2], args[2])
             result = emit.address(context, builder, signature.args[4], args[4])
+            next_code = emit.address(context, builder, signature.args[0], args[0], args[5])
             # Independent sums hide the latency of the multiply; the allocas become registers.
             totals = [cgutils.alloca_once_value(builder, emit.constant(SUMS, 0)) for _ in range(2 * sums)]
             with cgutils.for_range(builder, args[3]) as loop:
                 group = emit.forward(builder, code, builder.mul(loop.index, I64(128)))
                 piece = emit.forward(builder, question, builder.mul(loop.index, I64(4 * slots)))
+                for h in range(2):
+                    place = builder.add(builder.mul(loop.index, I64(128)), I64(64 * h))
+                    emit.prefetch_line(builder, emit.forward(builder, next_code, place))
                 add_group(builder, totals, group, piece)
             for h in range(2):
                 found = [builder.load(cell) for cell in totals[h * sums : (h + 1) * sums]]
@@ -61,7 +67,7 @@ def _make_dot_block(bits: int) -> Any:
                 emit.store(builder, value, emit.forward(builder, result, 64 * h))
             return context.get_dummy_value()
 
-        return types.void(codes, types.intp, query, types.intp, out), codegen
+        return types.void(codes, types.intp, query, types.intp, out, types.intp), codegen
 
     return dot_block
 
@@ -70,17 +76,23 @@ dot_block_1, dot_block_2, dot_block_4, dot_block_8 = (_make_dot_block(bits) for 
 
 
 @inlined
-def dot_block(bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray) -> None:
-    """out[:32] int32 = code . query for the 32 rows of the block at `byte_offset`; query int8, zero where padded."""
+def dot_block(
+    bits: int, codes: AnyArray, byte_offset: int, query: AnyArray, groups: int, out: AnyArray, soon: int
+) -> None:
+    """out[:32] int32 = code . query for the 32 rows of the block at `byte_offset`; query int8, zero where padded.
+
+    soon   byte offset of the block that is needed next: its lines are asked for one by one between the products. Asked
+           for all at once they kept the products waiting (62k rows of 384 dimensions, 2 bits: 380 us, now 316)
+    """
     # One predictable branch per block: a factory with one kernel per width could not be cached.
     if bits == 2:
-        dot_block_2(codes, np.intp(byte_offset), query, np.intp(groups), out)
+        dot_block_2(codes, np.intp(byte_offset), query, np.intp(groups), out, np.intp(soon))
     elif bits == 4:
-        dot_block_4(codes, np.intp(byte_offset), query, np.intp(groups), out)
+        dot_block_4(codes, np.intp(byte_offset), query, np.intp(groups), out, np.intp(soon))
     elif bits == 1:
-        dot_block_1(codes, np.intp(byte_offset), query, np.intp(groups), out)
+        dot_block_1(codes, np.intp(byte_offset), query, np.intp(groups), out, np.intp(soon))
     else:
-        dot_block_8(codes, np.intp(byte_offset), query, np.intp(groups), out)
+        dot_block_8(codes, np.intp(byte_offset), query, np.intp(groups), out, np.intp(soon))
 
 
 def _score_block_twin(

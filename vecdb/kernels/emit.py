@@ -131,13 +131,14 @@ def widen_half(builder: Any, bits: Any) -> Any:
     return builder.bitcast(builder.or_(chosen, sign), single)
 
 
+def prefetch_line(builder: Any, place: Any) -> None:
+    """Ask for the line at an address, which may be any."""
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(3), I32(1)])
+
+
 def prefetch_lines(builder: Any, start: Any, lines: Any) -> None:
     """Ask for the first lines from `start`; what follows the first STRAIGHT_LINES the hardware fetches by itself."""
-
-    def ask(offset: Any) -> None:
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [forward(builder, start, offset), I32(0), I32(3), I32(1)])
-
-    each_line(builder, lines, ask, longer=False)
+    each_line(builder, lines, lambda offset: prefetch_line(builder, forward(builder, start, offset)), longer=False)
 
 
 def dot_step_vnni(builder: Any, total: Any, codes: Any, query: Any) -> Any:

@@ -15,7 +15,7 @@ from vecdb.kernels.intrinsics import prefetch_row
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, code_lines, encode_query, query_bytes, tail_width
-from vecdb.kernels.scan import BLOCKS_AHEAD, scan_blocks
+from vecdb.kernels.scan import scan_blocks
 from vecdb.kernels.sorted_scan import LANES, SORTED_MAX, scan_sorted
 from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key
 from vecdb.types import AnyArray
@@ -108,7 +108,7 @@ def search_excerpt(
         else:
             count, _ = scan_blocks(
                 bits, codes, add, scale, 0, blocks, rows.shape[0], everything, asked, unit, total, np.float32(0.0),
-                keys, 0, NO_KEY, pool, BLOCKS_AHEAD, 0, dots, estimates,
+                keys, 0, NO_KEY, pool, 0, dots, estimates,
             )  # fmt: skip
             if count > pool:
                 keep_smallest(keys, count, pool)

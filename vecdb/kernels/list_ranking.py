@@ -65,7 +65,7 @@ def rank_more(
     for j in range(chosen.shape[0]):
         group = key_row(chosen[j])
         for block in range(centre_starts[group], centre_starts[group + 1]):
-            dot_block(bits, centre_codes, block * stride, query, stride // 128, dots)
+            dot_block(bits, centre_codes, block * stride, query, stride // 128, dots, (block + 1) * stride)
             score_block(
                 dots,
                 np.intp(0),

@@ -21,7 +21,7 @@ from vecdb.kernels.sorted_scan import LANES, SORTED_MAX
 from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, key_row, pack_key
 from vecdb.types import AnyArray
 
-BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
+BLOCKS_AHEAD, AHEAD_BYTES = 2, 4096  # larger blocks are left to the hardware's own prefetch
 ASKED_LISTS = 5  # near the end of a search: while they are scanned, the best rows of those before are on their way
 
 
@@ -89,7 +89,7 @@ def scan_list(
     threshold, passed = key_distance(worst), np.int64(size) if allow.shape[0] == 0 else np.int64(0)
     for block in range(first, last):
         ahead = block + BLOCKS_AHEAD if block + BLOCKS_AHEAD < last else following + block + BLOCKS_AHEAD - last
-        if stride <= AHEAD_BYTES:
+        if code >= PRODUCT and stride <= AHEAD_BYTES:
             prefetch_at(codes, np.intp(ahead * stride), np.intp(lines))
         prefetch_at(add, np.intp(ahead * BLOCK * 2), np.intp(1))
         prefetch_at(scale, np.intp(ahead * BLOCK * 2), np.intp(1))
@@ -99,7 +99,7 @@ def scan_list(
         if allow.shape[0] > 0:
             passed += count_bits(mask)
         if code < PRODUCT:
-            dot_block(code, codes, block * stride, query, stride // 128, dots)
+            dot_block(code, codes, block * stride, query, stride // 128, dots, ahead * stride)
         else:
             look_block(code - PRODUCT, codes, block * stride, query, stride // 128, dots)
         below = score_block(

@@ -21,7 +21,6 @@ from vecdb.types import AnyArray
 
 TILE_BYTES = 65_536  # codes that all queries of a batch score before the next are read
 GROUP = 64  # queries that share tiles; bounds the scratch of a batch
-BLOCKS_AHEAD, AHEAD_BYTES = 3, 4096  # larger blocks are left to the hardware's own prefetch
 GATHER_AHEAD = 4  # rows of a filter prefetched ahead of the one being scored
 
 
@@ -68,7 +67,6 @@ def scan_blocks(
     count: int,
     worst: np.int64,
     pool: int,
-    ahead: int,
     step: int,
     dots: AnyArray,
     estimates: AnyArray,
@@ -78,20 +76,18 @@ def scan_blocks(
     step   from the products of a block to those of the next in `dots`, which `dot_tile` has made; 0: they are made here
     """
     stride = codes.shape[1]
-    groups, lines = stride // 128, stride // 64
+    groups = stride // 128
     offset = np.float32(-0.5) * np.float32((1 << bits) - 1) * np.float32(total)
     threshold = key_distance(worst)
     for block in range(first, last):
         mask = allowed_rows(allow, block, rows)
         if mask == np.uint64(0):
             continue
-        if ahead > 0:
-            prefetch_at(codes, np.intp((block + ahead) * stride), np.intp(lines))
-            prefetch_at(add, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
-            prefetch_at(scale, np.intp((block + ahead) * BLOCK * 4), np.intp(2))
+        prefetch_at(add, np.intp((block + 1) * BLOCK * 4), np.intp(2))
+        prefetch_at(scale, np.intp((block + 1) * BLOCK * 4), np.intp(2))
         at = (block - first) * step
         if step == 0:
-            dot_block(bits, codes, block * stride, query, groups, dots)
+            dot_block(bits, codes, block * stride, query, groups, dots, (block + 1) * stride)
         below = score_block(
             dots,
             np.intp(at),
@@ -137,10 +133,9 @@ def scan_tile(
                 if allowed_rows(allow, block, rows) != np.uint64(0):
                     at = (block - first) * FOUR * BLOCK
                     dot_four(bits, codes, block * stride, asked, i, stride // 128, ready, at)
-        ahead = BLOCKS_AHEAD if i == 0 and not together and stride <= AHEAD_BYTES else 0
         counts[i], worsts[i] = scan_blocks(
             bits, codes, add, scale, first, last, rows, allow, asked[i], units[i], totals[i], bases[i], keys[i],
-            counts[i], worsts[i], pool, ahead, FOUR * BLOCK if together else 0,
+            counts[i], worsts[i], pool, FOUR * BLOCK if together else 0,
             ready[i % FOUR * BLOCK :] if together else dots, estimates,
         )  # fmt: skip
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
-from vecdb.kernels.intrinsics import insert_sorted, lowest_bit, prefetch_at
+from vecdb.kernels.intrinsics import insert_sorted, lowest_bit
 from vecdb.kernels.jit import Integer, inlined, kernel
 from vecdb.kernels.topk import NO_KEY, key_distance, pack_key
 from vecdb.types import AnyArray
 
 LANES = 8  # keys of a vector register: sorted pools are as long as a multiple of it
 SORTED_MAX = 128  # a longer pool is a buffer that is thinned when it is full
-BLOCKS_AHEAD, LINE = 3, 64
 
 
 @inlined
@@ -24,8 +23,7 @@ def scan_run(
     """Blocks first..last-1, which hold number..end-1, into the ascending keys; returns the key to be below of."""
     stride, width = codes.shape[1], np.intp(keys.shape[0] // LANES)
     for block in range(first, last):
-        prefetch_at(codes, np.intp((block + BLOCKS_AHEAD) * stride), np.intp(stride // LINE))
-        dot_block(bits, codes, block * stride, query, stride // 128, dots)
+        dot_block(bits, codes, block * stride, query, stride // 128, dots, (block + 1) * stride)
         mask = score_block(
             dots, np.intp(0), add, scale, np.intp(block * BLOCK), offset, unit, np.float32(0.0), np.float32(1.0),
             key_distance(worst), estimates,
