@@ -15,8 +15,7 @@ from vecdb.errors import InvalidInput
 from vecdb.types import F32, I32, Id, Metric
 
 _ONE = np.float32(1)
-SHOWN_MAX = 20  # records of a repr
-TEXT_MAX = 60  # characters of a payload value in a repr
+SHOWN_MAX, TEXT_MAX = 20, 60  # records of a repr, and characters of a payload value in it
 
 
 class RecordSource(Protocol):
@@ -24,6 +23,7 @@ class RecordSource(Protocol):
 
     def ids(self, at: I32, rows: I32) -> NDArray[Any]: ...
     def payloads(self, at: I32, rows: I32) -> list[dict[str, Any]]: ...
+    def records_together(self, at: I32, rows: I32) -> tuple[NDArray[Any], list[dict[str, Any]]] | None: ...
     def vectors(self, field: int, at: I32, rows: I32) -> list[F32 | None]: ...
 
 
@@ -111,7 +111,12 @@ class _Rows:
     @cached_property
     def ids(self) -> NDArray[Any]:
         """int64 when all ids are integers, else an object array."""
-        return self._source.ids(self._where, self._rows)
+        wanted = self.has_payloads and "payloads" not in self.__dict__
+        both = self._source.records_together(self._where, self._rows) if wanted else None
+        if both is None:
+            return self._source.ids(self._where, self._rows)
+        self.__dict__["payloads"] = both[1]  # what the cached property finds
+        return both[0]
 
     def id_at(self, position: int) -> Id:
         value = self.ids[position]

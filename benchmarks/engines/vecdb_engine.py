@@ -13,7 +13,8 @@ from benchmarks.dataset import Condition
 
 
 class Adapter:
-    efs: tuple[int | None, ...] = (64, 96, 128, 192, 256, 384, 512)
+    # First what it does by itself: under a filter an ef is the width of the walk, whatever of it matches.
+    efs: tuple[int | None, ...] = (None, 64, 96, 128, 192, 256, 384, 512)
 
     def create(self, path: Path, dim: int) -> None:
         self.database = vecdb.open(path, sync="full")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import vecdb
-from vecdb.engine.recent import MANY, TURNS, RecentPayloads
+from vecdb.engine.recent import MANY, TOGETHER, TURNS, RecentRecords
 from vecdb.errors import InvalidInput
+from vecdb.storage.keys import encode_key
 from vecdb.storage.payload import pack
 
 PAYLOADS: list[dict[str, Any]] = [
@@ -33,9 +34,15 @@ class Catalog:
         self.packed = [pack(payload) for payload in payloads]
         self.reads: list[int] = []
 
-    def read(self, sequences: Sequence[int]) -> list[bytes]:
+    def read(self, sequences: Sequence[int]) -> list[tuple[bytes, bytes]]:
         self.reads += sequences
-        return [self.packed[sequence] for sequence in sequences]
+        return [(encode_key(f"id-{sequence}"), self.packed[sequence]) for sequence in sequences]
+
+
+def payloads(recent: RecentRecords, collection: int, sequences: Sequence[int], catalog: Catalog) -> list:
+    ids, found = recent.records(collection, sequences, catalog.read)
+    assert ids == [f"id-{sequence}" for sequence in sequences]
+    return found
 
 
 def spoil(value: Any) -> None:
@@ -51,9 +58,9 @@ def spoil(value: Any) -> None:
 
 
 def test_each_call_gets_payloads_of_its_own() -> None:
-    catalog, recent = Catalog(PAYLOADS), RecentPayloads(1 << 20)
+    catalog, recent = Catalog(PAYLOADS), RecentRecords(1 << 20)
     for _ in range(ROUNDS):
-        found = recent.payloads(1, range(len(PAYLOADS)), catalog.read)
+        found = payloads(recent, 1, range(len(PAYLOADS)), catalog)
         assert found == PAYLOADS
         assert [type(value) for payload in found for value in payload.values()] == [
             type(value) for payload in PAYLOADS for value in payload.values()
@@ -62,39 +69,39 @@ def test_each_call_gets_payloads_of_its_own() -> None:
 
 
 def test_what_is_asked_for_again_is_not_read_again() -> None:
-    catalog, recent = Catalog(PAYLOADS), RecentPayloads(1 << 20)
+    catalog, recent = Catalog(PAYLOADS), RecentRecords(1 << 20)
     for _ in range(ROUNDS):
-        recent.payloads(1, [1, 2, 3], catalog.read)
+        payloads(recent, 1, [1, 2, 3], catalog)
     assert len(catalog.reads) == 3 * TURNS
-    recent.payloads(1, [3, 4, 1], catalog.read)
+    payloads(recent, 1, [3, 4, 1], catalog)
     assert catalog.reads[3 * TURNS :] == [4]
 
 
 def test_a_record_that_is_asked_for_twice_in_one_call_is_two_dicts() -> None:
-    catalog, recent = Catalog(PAYLOADS), RecentPayloads(1 << 20)
+    catalog, recent = Catalog(PAYLOADS), RecentRecords(1 << 20)
     for _ in range(ROUNDS):
-        first, second = recent.payloads(1, [1, 1], catalog.read)
+        first, second = payloads(recent, 1, [1, 1], catalog)
         assert first == second == PAYLOADS[1]
         assert first is not second
 
 
 def test_collections_are_kept_apart() -> None:
-    one, other, recent = Catalog([{"is": 1}]), Catalog([{"is": 2}]), RecentPayloads(1 << 20)
+    one, other, recent = Catalog([{"is": 1}]), Catalog([{"is": 2}]), RecentRecords(1 << 20)
     for _ in range(ROUNDS):
-        assert recent.payloads(1, [0], one.read) == [{"is": 1}]
-        assert recent.payloads(2, [0], other.read) == [{"is": 2}]
+        assert payloads(recent, 1, [0], one) == [{"is": 1}]
+        assert payloads(recent, 2, [0], other) == [{"is": 2}]
 
 
 def test_it_stays_within_its_bytes_and_keeps_what_is_asked_for() -> None:
     catalog = Catalog([{"n": n, "text": "x" * 500} for n in range(2_000)])
     limit = 200_000
-    recent = RecentPayloads(limit)
+    recent = RecentRecords(limit)
     for start in range(0, 2_000, 10):
         for _ in range(TURNS):
-            assert [p["n"] for p in recent.payloads(1, range(start, start + 10), catalog.read)] == [
+            assert [p["n"] for p in payloads(recent, 1, range(start, start + 10), catalog)] == [
                 *range(start, start + 10)
             ]
-            recent.payloads(1, [0, 1], catalog.read)
+            payloads(recent, 1, [0, 1], catalog)
         assert recent.nbytes <= limit
     assert recent.nbytes > limit / 4
     assert catalog.reads.count(0) < 2_000 / 10  # asked for four times as often, and mostly found
@@ -102,9 +109,9 @@ def test_it_stays_within_its_bytes_and_keeps_what_is_asked_for() -> None:
 
 def test_no_bytes_keep_nothing_and_neither_do_long_lists() -> None:
     catalog = Catalog([{"n": n} for n in range(MANY + 1)])
-    for recent, sequences in ((RecentPayloads(0), range(3)), (RecentPayloads(1 << 20), range(MANY + 1))):
+    for recent, sequences in ((RecentRecords(0), range(3)), (RecentRecords(1 << 20), range(MANY + 1))):
         for _ in range(ROUNDS):
-            assert [p["n"] for p in recent.payloads(1, sequences, catalog.read)] == list(sequences)
+            assert [p["n"] for p in payloads(recent, 1, sequences, catalog)] == list(sequences)
         assert recent.nbytes == 0
 
 
@@ -135,3 +142,31 @@ def test_a_bound_that_is_none_is_refused(tmp_path: Path) -> None:
         vecdb.open(tmp_path / "db", payload_cache=-1)
     with vecdb.open(tmp_path / "db", payload_cache=0) as db:
         assert db.stats().payload_cache_bytes == 0
+
+
+def hits_of(docs: vecdb.Collection, *, both: bool) -> Any:
+    hits = docs.search(np.eye(8, dtype=np.float32)[3], k=8)
+    assert sorted(hits.ids.tolist()) == [f"r{n}" for n in range(8)]
+    assert ("payloads" in hits.__dict__) == both
+    return hits
+
+
+def test_ids_come_with_their_payloads_for_those_who_ask_for_both(tmp_path: Path) -> None:
+    with vecdb.open(tmp_path / "db", maintenance="manual", sync="none") as db:
+        docs = db.create_collection("docs", dim=8)
+        docs.upsert([f"r{n}" for n in range(8)], np.eye(8, dtype=np.float32), [{"n": n} for n in range(8)])
+        db.optimize()
+        first = hits_of(docs, both=False)
+        assert [f"r{payload['n']}" for payload in first.payloads] == first.ids.tolist()
+        for _ in range(TOGETHER):
+            hits = hits_of(docs, both=True)
+            assert hits.ids.dtype == first.ids.dtype
+            assert [f"r{hit.payload['n']}" for hit in hits] == hits.ids.tolist()
+        hits_of(docs, both=False)  # now and then it is seen whether they still do
+        held = hits_of(docs, both=False)
+        _ = held.payloads
+        held = docs.search(np.eye(8, dtype=np.float32)[3], k=8)
+        assert len(docs.search(np.eye(8, dtype=np.float32)[3], k=8, include=()).ids) == 8
+    assert sorted(held.ids.tolist()) == [f"r{n}" for n in range(8)]  # closed: ids still, payloads not
+    with pytest.raises(vecdb.Closed):
+        _ = held.payloads

@@ -1,4 +1,4 @@
-"""Payloads of sealed records: what was stored, or the record that is damaged by its key."""
+"""Ids and payloads of sealed records: what was stored, or the record that is damaged by its key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from vecdb.errors import Corrupted
 from vecdb.storage.memory_catalog import MemoryCatalog
 from vecdb.storage.payload import pack
-from vecdb.storage.records import stored_payloads
+from vecdb.storage.records import stored_records
 from vecdb.storage.schema import encode_record, record_key
 from vecdb.storage.snapshot import Table
 
@@ -29,7 +29,8 @@ def catalog_with(changed: dict[int, bytes | None]) -> MemoryCatalog:
 
 def test_payloads_come_in_the_order_asked_for() -> None:
     asked = [9, 1, 2**40, 9]
-    assert stored_payloads(catalog_with({}).read(), COLLECTION, asked) == [PACKED[sequence] for sequence in asked]
+    found = stored_records(catalog_with({}).read(), COLLECTION, asked)
+    assert found == [(b"sid", PACKED[sequence]) for sequence in asked]
 
 
 KEY = record_key(COLLECTION, 5)
@@ -43,4 +44,4 @@ GOOD = encode_record(KEY, b"sid", PACKED[5])
 )
 def test_a_record_that_is_not_as_written_is_refused_by_its_key(stored: bytes | None) -> None:
     with pytest.raises(Corrupted, match=KEY.hex()):
-        stored_payloads(catalog_with({5: stored}).read(), COLLECTION, [1, 5, 9])
+        stored_records(catalog_with({5: stored}).read(), COLLECTION, [1, 5, 9])

@@ -160,6 +160,7 @@ def _let_go(engine: Engine) -> None:
     for state in engine.collections.values():
         state.let_go()
     engine.frozen.clear()
+    engine.recent.close()
     engine.snapshot.close()
     engine.catalog.close()
     if engine.lock is not None:

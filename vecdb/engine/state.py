@@ -24,7 +24,7 @@ from typing import Any
 
 from vecdb.engine.costs import CostBook
 from vecdb.engine.kernels import Kernels
-from vecdb.engine.recent import RecentPayloads
+from vecdb.engine.recent import RecentRecords
 from vecdb.engine.view import View
 from vecdb.errors import Closed, NotFound, Poisoned, ReadOnly
 from vecdb.files import names
@@ -133,7 +133,7 @@ class Engine:
         self.syncer: Any = None  # with sync="interval"
         self.trouble: Exception | None = None  # why the last maintenance step failed
         self.filters: Any = None
-        self.recent = RecentPayloads(options.payload_cache)
+        self.recent = RecentRecords(options.payload_cache)
         self.costs = CostBook()
         self.last_write = seams.clock.monotonic()
         self.dirty_since: float | None = None

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecdb.engine.excerpts import Excerpts
-from vecdb.engine.recent import RecentPayloads
+from vecdb.engine.recent import TOGETHER, RecentRecords
 from vecdb.engine.slots import IndexSlot
+from vecdb.errors import Closed, Corrupted
 from vecdb.files.pacing import give_way
 from vecdb.index.growing import GrowingFlat
 from vecdb.kernels import bitset
@@ -26,10 +27,10 @@ from vecdb.storage.growing import REMOVED, Growing
 from vecdb.storage.keys import decode_key
 from vecdb.storage.payload import unpack_all
 from vecdb.storage.plausible import reading
-from vecdb.storage.records import stored_payloads
+from vecdb.storage.records import stored_records
 from vecdb.storage.schema import CollectionMeta, decode_sequence, id_key
 from vecdb.storage.sealed import Sealed
-from vecdb.types import F32, I32, I64, U64, Matrix
+from vecdb.types import F32, I32, I64, U64, Id, Matrix
 
 SLICE = 64  # ids looked up between two offers of a turn to other threads
 
@@ -106,7 +107,7 @@ class View:
 
     segments   sealed ones, then frozen and growing ones; sequences of a later growing one are larger
     memtables  the growing and frozen segments whose ids the catalog does not know yet, oldest first
-    recent     payloads of sealed segments that were read lately, of the whole database
+    recent     records of sealed segments that were read lately, of the whole database
     """
 
     lsn: int
@@ -114,7 +115,7 @@ class View:
     segments: tuple[Segment, ...]
     memtables: tuple[Growing, ...]
     snapshot: Reader
-    recent: RecentPayloads
+    recent: RecentRecords
 
     @property
     def records(self) -> int:
@@ -196,11 +197,38 @@ class View:
         ]
 
     def payloads(self, at: I32, rows: I32) -> list[dict[str, Any]]:
-        parts = set(at.tolist())
+        self.recent.credit = TOGETHER
+        found = self._sealed_records(at, rows)
+        if found is not None:
+            return found[1]
         with reading("catalog", "a payload"):
-            if len(parts) == 1 and isinstance(storage := self.segments[parts.pop()].storage, Sealed):
-                return self.recent.payloads(self.meta.number, storage.sequences[rows].tolist(), self._stored_payloads)
             return unpack_all(self.packed_payloads(at, rows))
+
+    def records_together(self, at: I32, rows: I32) -> tuple[NDArray[Any], list[dict[str, Any]]] | None:
+        """Ids and payloads in one go; None where that saves nothing, or when payloads were not asked for lately."""
+        if self.recent.credit <= 0 or not self.segments:
+            return None
+        self.recent.credit -= 1
+        try:
+            found = self._sealed_records(at, rows, texts=True)
+        except (Corrupted, Closed):  # ids alone may be told; whoever asks for the payloads learns why not
+            return None
+        if found is None:
+            return None
+        ids = np.empty(len(rows), object)
+        ids[:] = found[0]
+        return ids, found[1]
+
+    def _sealed_records(
+        self, at: I32, rows: I32, *, texts: bool = False
+    ) -> tuple[list[Id], list[dict[str, Any]]] | None:
+        """Ids and payloads when all rows are of one sealed segment, `texts` if its ids are not integers only."""
+        parts = set(at.tolist())
+        storage = self.segments[parts.pop()].storage if len(parts) == 1 else None
+        if not isinstance(storage, Sealed) or (texts and storage.ids.integers is not None):
+            return None
+        with reading("catalog", "a payload"):
+            return self.recent.records(self.meta.number, storage.sequences[rows].tolist(), self._stored_records)
 
     def packed_payloads(self, at: I32, rows: I32) -> list[bytes]:
         parts = set(at.tolist())
@@ -217,10 +245,10 @@ class View:
         storage = self.segments[number].storage
         if isinstance(storage, Growing):
             return [storage.payloads[row] for row in rows.tolist()]
-        return self._stored_payloads(storage.sequences[rows].tolist())
+        return [packed for _, packed in self._stored_records(storage.sequences[rows].tolist())]
 
-    def _stored_payloads(self, sequences: Sequence[int]) -> list[bytes]:
-        return stored_payloads(self.snapshot, self.meta.number, sequences)
+    def _stored_records(self, sequences: Sequence[int]) -> list[tuple[bytes, bytes]]:
+        return stored_records(self.snapshot, self.meta.number, sequences)
 
     def vectors(self, field: int, at: I32, rows: I32) -> list[F32 | None]:
         return [self._vector(field, number, row) for number, row in zip(at.tolist(), rows.tolist(), strict=True)]

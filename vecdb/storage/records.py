@@ -1,4 +1,4 @@
-"""The payloads of sealed records: many at once from the catalog, each with its checksum compared."""
+"""Ids and payloads of sealed records: many at once from the catalog, each with its checksum compared."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ HEAD = struct.Struct("<IH")  # checksum of the key and of what follows it, lengt
 CHECKSUM_SIZE = 4
 
 
-def stored_payloads(reader: Reader, collection: int, sequences: Sequence[int]) -> list[bytes]:
-    """The packed payload of each record. Corrupted when one is missing or damaged."""
+def stored_records(reader: Reader, collection: int, sequences: Sequence[int]) -> list[tuple[bytes, bytes]]:
+    """(encoded id, packed payload) of each record. Corrupted when one is missing or damaged."""
     keys = [record_key(collection, sequence) for sequence in sequences]
-    return list(map(_payload_of, keys, reader.get_many(Table.RECORDS, keys)))
-
-
-def _payload_of(key: bytes, stored: bytes | None) -> bytes:
-    if stored is None or len(stored) < HEAD.size:
-        raise Corrupted("catalog", 0, f"the record at key {key.hex()} is missing")
-    checksum, id_length = HEAD.unpack_from(stored)
-    if crc32(stored[CHECKSUM_SIZE:], crc32(key)) != checksum:
-        raise Corrupted("catalog", 0, f"the checksum of the value at key {key.hex()} does not match")
-    return stored[HEAD.size + id_length :]
+    records = []
+    for key, stored in zip(keys, reader.get_many(Table.RECORDS, keys), strict=True):
+        if stored is None or len(stored) < HEAD.size:
+            raise Corrupted("catalog", 0, f"the record at key {key.hex()} is missing")
+        checksum, id_length = HEAD.unpack_from(stored)
+        if crc32(stored[CHECKSUM_SIZE:], crc32(key)) != checksum:
+            raise Corrupted("catalog", 0, f"the checksum of the value at key {key.hex()} does not match")
+        start = HEAD.size + id_length
+        records.append((stored[HEAD.size : start], stored[start:]))
+    return records
