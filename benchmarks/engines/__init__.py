@@ -15,10 +15,17 @@ from numpy.typing import NDArray
 from benchmarks.dataset import Condition
 
 # The distribution that an engine's environment gets beside numpy, pyarrow and psutil.
-PEERS = {"zvec": "zvec", "qdrant-edge": "qdrant-edge-py", "chroma": "chromadb", "lancedb": "lancedb"}
+PEERS = {
+    "zvec": "zvec",
+    "zvec-int8": "zvec",
+    "qdrant-edge": "qdrant-edge-py",
+    "chroma": "chromadb",
+    "lancedb": "lancedb",
+}
 MODULES = {
     "vecdb": "vecdb_engine",
     "zvec": "zvec_engine",
+    "zvec-int8": "zvec_int8_engine",
     "qdrant-edge": "qdrant_engine",
     "chroma": "chroma_engine",
     "lancedb": "lancedb_engine",

@@ -16,12 +16,16 @@ TYPES = {"installed_kb": zvec.DataType.INT64, "n_depends": zvec.DataType.INT64, 
 
 class Adapter:
     efs: tuple[int | None, ...] = (64, 96, 128, 192, 256, 384, 512)
+    quantiser = zvec.QuantizeType.UNDEFINED
+    refined = False
 
     def __init__(self) -> None:
         zvec.init(log_level=zvec.LogLevel.ERROR, query_threads=1)
 
     def create(self, path: Path, dim: int) -> None:
-        index = zvec.HnswIndexParam(metric_type=zvec.MetricType.COSINE, m=16, ef_construction=200)
+        index = zvec.HnswIndexParam(
+            metric_type=zvec.MetricType.COSINE, m=16, ef_construction=200, quantize_type=self.quantiser
+        )
         fields = [
             zvec.FieldSchema(
                 name,
@@ -58,7 +62,8 @@ class Adapter:
     def search(
         self, query: NDArray[np.float32], k: int, where: str | None, ef: int | None
     ) -> tuple[list[str], list[dict[str, Any]]]:
-        asked = zvec.Query("vector", vector=query, param=zvec.HnswQueryParam(ef=ef or 300))
+        effort = zvec.HnswQueryParam(ef=ef or 300, is_using_refiner=self.refined)
+        asked = zvec.Query("vector", vector=query, param=effort)
         found = self.collection.query(asked, topk=k, filter=where)
         return [doc.id for doc in found], [doc.fields for doc in found]
 
