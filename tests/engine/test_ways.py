@@ -80,6 +80,12 @@ def test_a_way_falls_with_its_costs_and_with_its_index(docs: vecdb.Collection) -
         assert docs.search(query, K).ids.tolist() == nearest(query, np.arange(ROWS))
 
 
+def test_a_list_of_what_to_include_is_as_good_as_a_tuple(docs: vecdb.Collection) -> None:
+    for include in (("payloads",), ["payloads"], ["payloads"]):
+        assert docs.search(QUERIES[0], K, include=include)[0].payload is not None
+    assert len(ways(docs)) == 1
+
+
 def test_they_are_bounded(docs: vecdb.Collection) -> None:
     for n in range(PLANS_MAX + 20):
         docs.search(QUERIES[0], 1, {"tenth": {"$in": [n % 10, n]}}, exact=True)

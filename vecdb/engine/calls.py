@@ -89,9 +89,11 @@ def _request(
 ) -> tuple[Request, np.ndarray[Any, Any], bool]:
     field = _field(view, wish.field)
     queries, one = intake.check_queries(field, query)
+    if type(wish.include) is list:  # no key of a cache
+        wish = wish._replace(include=tuple(wish.include))
     try:
         asked = _asked(engine.kernels.threads, k, *wish)
-    except TypeError:  # a list is no key of a cache
+    except TypeError:  # nor is whatever else somebody may pass
         asked = _asked.__wrapped__(engine.kernels.threads, k, *wish)
     node = intake.check_filter(view.meta, where) if where is not None else None
     return Request(field, node, asked), queries, one
