@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
-# The results of a benchmark on this data: make bench DATA=path [PEERS=zvec,qdrant-edge,chroma,lancedb]
+# The results of a benchmark on this data: make bench DATA=path [PEERS=zvec,zvec-int8,qdrant-edge,chroma,lancedb]
 DATA  ?=
 PEERS ?=
 ARGS  ?=
@@ -63,8 +63,8 @@ malformed: $(VENV)/develop ## Damage every file in every way (OFFSETS=48 places 
 warmup: $(VENV)/package ## Compile the kernels ahead of time
 	@$(BIN)/python -m vecdb warmup
 
-bench: $(VENV)/package ## Measure on a data set (DATA=path), beside others (PEERS=zvec,qdrant-edge,chroma,lancedb)
-	@test -n "$(DATA)" || { echo "make bench DATA=path/to/data [PEERS=zvec,qdrant-edge,chroma,lancedb]" >&2; exit 2; }
+bench: $(VENV)/package ## Measure on a data set (DATA=path), beside others (PEERS=zvec,zvec-int8,qdrant-edge,chroma,lancedb)
+	@test -n "$(DATA)" || { echo "make bench DATA=path/to/data [PEERS=zvec,zvec-int8,qdrant-edge,chroma,lancedb]" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.collection $(DATA) $(if $(PEERS),--peers $(PEERS))
 
 bench-hnsw: $(VENV)/package ## Measure the graph index (DATA=path, ARGS="--photos FILE --build"; PEERS=hnswlib,faiss,usearch)

@@ -1,6 +1,6 @@
 """The collection API on real data, and where it stands beside other engines.
 
-    python -m benchmarks.collection DATA [--peers zvec,qdrant-edge,chroma,lancedb]
+    python -m benchmarks.collection DATA [--peers zvec,zvec-int8,qdrant-edge,chroma,lancedb]
 
 Every engine is measured by the same code (benchmarks/measure.py) in processes of its own: ingest in batches of 1,000
 with the text and six payload fields, index, search with every filter of the data set at the least effort that

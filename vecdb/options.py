@@ -39,7 +39,7 @@ class Flat:
 
     bits      2 (default: four times faster, the best `rescore` rows decide) or 8 bits a dimension
     rescore   rows rescored with float32 per query; 0: with 2 bits those of the best 200 that may be among the k nearest
-              (a third of them), with 8 bits the best 30
+              (two fifths of them), with 8 bits the best 30
     """
 
     kind: ClassVar[str] = "flat"

@@ -95,6 +95,7 @@ def test_every_arm_finds_the_same_records(store: Store, arm: Arm, monkeypatch: p
     monkeypatch.setattr(plans, "choose", forcing(arm, taken))
     for segment in store.docs._state.view.segments:
         segment.plans.clear()  # of the tests before
+        segment.ways.clear()
     for where in [*(leaf(random_) for _ in range(25)), *(tree(random_) for _ in range(25))]:
         expected = store.matching(where)
         hits = store.docs.search(store.query, max(1, len(expected)), where)

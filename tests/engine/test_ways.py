@@ -10,7 +10,7 @@ import pytest
 
 import vecdb
 from tests import oracles
-from vecdb.engine.plans import PLANS_MAX
+from vecdb.engine.search import WAYS_MAX
 
 ROWS, DIM, K = 5_000, 48, 10
 VECTORS = oracles.clustered(ROWS, DIM, 3)
@@ -87,6 +87,6 @@ def test_a_list_of_what_to_include_is_as_good_as_a_tuple(docs: vecdb.Collection)
 
 
 def test_they_are_bounded(docs: vecdb.Collection) -> None:
-    for n in range(PLANS_MAX + 20):
+    for n in range(WAYS_MAX + 20):
         docs.search(QUERIES[0], 1, {"tenth": {"$in": [n % 10, n]}}, exact=True)
-    assert 0 < len(ways(docs)) <= PLANS_MAX
+    assert 0 < len(ways(docs)) <= WAYS_MAX

@@ -14,7 +14,7 @@ import numpy as np
 
 from vecdb.engine.allow import allowed_rows, in_field
 from vecdb.engine.door import open_door
-from vecdb.engine.plans import PLANS_MAX, SearchOptions, make_plan
+from vecdb.engine.plans import SearchOptions, make_plan
 from vecdb.engine.segment_search import Found, Way, find_way
 from vecdb.engine.state import Engine
 from vecdb.engine.view import FieldView, Segment, View
@@ -22,6 +22,8 @@ from vecdb.filter.expression import Node
 from vecdb.results import Hits, scores_of
 from vecdb.storage.schema import FieldMeta
 from vecdb.types import F32, I32, Metric
+
+WAYS_MAX = 64  # kept with a segment: each holds the rows that its filter allows
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which is quick: equal ones are made once
@@ -69,7 +71,7 @@ def _find_way(engine: Engine, segment: Segment, field: FieldView, request: Reque
     tally = make_plan(door, segment, sought.number, node, allowed, wanted, options, engine.costs, queries)
     way = find_way(door, allowed, tally, wanted, options, version)
     if way is not None and way.lasts:
-        if len(segment.ways) >= PLANS_MAX:
+        if len(segment.ways) >= WAYS_MAX:
             segment.ways.clear()
         segment.ways[sought.number, node, asked] = way
     return way

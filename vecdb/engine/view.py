@@ -206,7 +206,7 @@ class View:
 
     def records_together(self, at: I32, rows: I32) -> tuple[NDArray[Any], list[dict[str, Any]]] | None:
         """Ids and payloads in one go; None where that saves nothing, or when payloads were not asked for lately."""
-        if self.recent.credit <= 0 or not self.segments:
+        if self.recent.credit <= 0:
             return None
         self.recent.credit -= 1
         try:
