@@ -104,3 +104,25 @@ def test_copies_that_made_room_are_earned_again(docs: vecdb.Collection) -> None:
         type(graph).excerpt = real
     assert np.mean(shares) >= 0.9
     assert 0 < len(made) <= 30 * len(filters) / ASKED_FIRST
+
+
+def test_a_fallback_that_repeats_earns_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Walks find nothing of what lies far from the query; when every third query is such a one, the scan repeats."""
+    lines = {"walk": Line(1.0, 1.0), "excerpt": Line(40.0, 1.0), "scan": Line(1_000.0, 1.0), "gather": Line(1e5, 1.0)}
+    costs = Costs(lines | {"exact": Line(1e5, 1.0)}, ((0.01, 1.0),))
+    monkeypatch.setattr(plans, "costs_of", lambda door, book: (costs, None))
+    points = oracles.clustered(ROWS, DIM, 9)
+    far = points @ points[0] < np.median(points @ points[0])
+    with vecdb.open(tmp_path / "db", maintenance="manual", sync="none") as db:
+        docs = db.create_collection("docs", dim=DIM, index=vecdb.HNSW(m=8, ef_construction=40))
+        docs.upsert(range(ROWS), points, [{"far": bool(value)} for value in far])
+        db.optimize()
+        docs.explain(points[0])
+        queries = [points[0], *points[np.flatnonzero(far)[:2]]]
+        for turn in range(120):
+            docs.search(queries[turn % 3], K, {"far": True})
+        (part,) = docs.explain(points[0], K, {"far": True}).segments
+        assert Arm.EXCERPT in (part.plan.arm, part.plan.fallback)
+        assert held(docs) == far.sum()
+        exact = docs.search(points[0], K, {"far": True}, exact=True).distances
+        assert (docs.search(points[0], K, {"far": True}).distances <= exact[-1] + 1e-6).all()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vecdb.planner.choose import GRAPH_SHARE_MIN, GRAPH_SHARE_MIN_GIVEN, choose
+from vecdb.planner.cost import Costs, Line
 from vecdb.planner.estimate import expected, filled_blocks, live
 from vecdb.types import Arm, Estimate, Plan, Traits
 
@@ -307,3 +308,27 @@ def test_every_choice_is_sound(
     if chosen.arm == Arm.GRAPH:
         assert "hnsw" in kinds
         assert expected(alive) >= GRAPH_SHARE_MIN * rows
+
+
+def repeated(asked: int, escalated: float, *, copied: bool = False) -> Plan:
+    """A filter of half the rows, whose walks cost a tenth of a scan and a third of an excerpt."""
+    costs = Costs({"walk": Line(20.0, 500.0), "scan": Line(15.0, 6.0), "excerpt": Line(12.0, 4.5)}, ((0.01, 1.0),))
+    return choose(
+        Estimate(30_000, 30_000), [flat(62_436), coded(62_436)], 62_436, 0, 384, 10, ef=40, asked=asked, copied=copied,
+        escalated=escalated, measured=costs,
+    )  # fmt: skip
+
+
+def test_a_walk_is_charged_its_fallback() -> None:
+    assert repeated(1_000, 0.1).arm is Arm.GRAPH
+    assert repeated(1_000, 0.1).costs == repeated(1_000, 0.9).costs
+    assert repeated(1_000, 0.9).arm is Arm.EXCERPT
+    assert repeated(1, 1.0).arm is Arm.GATHER
+
+
+def test_copies_for_the_fallback_alone_have_to_pay() -> None:
+    assert repeated(1_000, 0.0).fallback is Arm.GATHER
+    assert repeated(10, 0.1).fallback is Arm.GATHER
+    assert repeated(1_000, 0.1).fallback is Arm.EXCERPT
+    assert repeated(1, 0.0, copied=True).fallback is Arm.EXCERPT
+    assert repeated(1_000, 0.1).budget < repeated(1_000, 0.0).budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -88,13 +89,22 @@ class Tally:
         self.queries += queries
         self.escalated += escalated
         plan = self.plan
-        if plan.fallback is None or plan.arm not in plan.costs or self.escalated < ESCALATED_MIN:
+        share = self.share_escalated
+        if plan.fallback is None or plan.arm not in plan.costs or not share:
             return
         walk, fallback = plan.costs[plan.arm], plan.costs[plan.fallback]
         lost = (walk if plan.gives_up_us is None else plan.gives_up_us) + fallback
-        if walk * (self.queries - self.escalated) + lost * self.escalated > fallback * self.queries:
+        if walk * (1 - share) + lost * share > fallback:
             reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
             self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
+
+    @property
+    def share_escalated(self) -> float:
+        """What is believed of the escalations that were seen: a standard deviation less, for they may be few."""
+        if self.escalated < ESCALATED_MIN:
+            return 0.0
+        share = self.escalated / self.queries
+        return share - math.sqrt(share * (1 - share) / self.queries)
 
     def lost(self, door: Door) -> bool:
         """Whether it counts on copies that have made room for others: they have to be earned again."""
@@ -164,10 +174,11 @@ def _next_tally(
     costs, measured = costs_of(door, book)
     asked, filtered = copies.excerpts.asked(copies.key), copies.key[1] is not None
     copied, known = copies.there(door), asked + queries - 1 if filtered else 0
-    plan = _plan(door, copies.allowed, k, options, costs, known, copied)
-    if plan.arm is Arm.EXCERPT and not copied:
+    escalated = 0.0 if before is None else before.share_escalated
+    plan = _plan(door, copies.allowed, k, options, costs, known, copied, escalated)
+    if Arm.EXCERPT in (plan.arm, plan.fallback) and not copied:
         copies.get(door)
-        copied, plan = True, _plan(door, copies.allowed, k, options, costs, known, True)
+        copied, plan = True, _plan(door, copies.allowed, k, options, costs, known, True, escalated)
     again = NEVER if copied or not filtered else max(ASKED_FIRST, ASKED_AGAIN * known)
     tally = Tally(plan, copies, asked, again, book=book, measured=measured)
     if before is not None:
@@ -183,6 +194,7 @@ def _plan(
     costs: Costs = NOT_MEASURED,
     asked: int = 0,
     copied: bool = False,
+    escalated: float = 0.0,
 ) -> Plan:
     rows, dim = door.field.matrix.rows, door.field.matrix.dim
     count = rows if allowed is None else allowed.count
@@ -196,5 +208,5 @@ def _plan(
     bounded = options.ef is None
     return choose(
         matching, door.traits, rows, 0, dim, k, exact=options.exact, ef=ef or 0, nprobe=nprobe or 0, bounded=bounded,
-        asked=asked, copied=copied, measured=costs,
+        asked=asked, copied=copied, escalated=escalated, measured=costs,
     )  # fmt: skip

@@ -13,8 +13,9 @@ The cheapest arm by the cost model wins among those that are sound:
             an ef that the user gave, which is used as given, where 30 % do: nothing tells it that it wandered among
             rows that are not allowed
 
-Walks and lists may find too little; the cheapest of exact, gather, scan and an excerpt that is there is their fallback,
-and a walk may cost as much as that before it gives up: together at most twice the fallback.
+Walks and lists may find too little; the cheapest of exact, gather, scan and an excerpt is their fallback, and a walk
+may cost as much as that before it gives up: together at most twice the fallback. Of a filter that was asked for before,
+it is known how often that happened: a walk is charged its fallback as often, and copies for that alone may pay.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def choose(
     bounded: bool = True,
     asked: int = 0,
     copied: bool = False,
+    escalated: float = 0.0,
     measured: Costs = NOT_MEASURED,
 ) -> Plan:
     """The plan for one segment.
@@ -57,20 +59,25 @@ def choose(
     nprobe     lists of an inverted file to scan, at least one and at most all
     bounded    whether a walk may widen within a budget; an ef that the user gave is used as given
     asked      earlier queries with this filter;  copied: whether there is an excerpt of its rows
+    escalated  the share of earlier walks with this filter that found too little
     measured   what searches cost here
     """
     matching = live(estimate, rows, deleted)
     if matching.high == 0:
         return Plan(Arm.NONE, "no row matches", rows, matching)
     costs = _costs(measured, matching, traits, rows, dim, k, ef, nprobe, bounded)
+    making = 0.0
     if copied or asked:
-        _add_excerpts(costs, measured, matching, traits, rows, k, asked, copied)
+        making = _add_excerpts(costs, measured, matching, traits, rows, k, asked, copied)
     only = _only_exact(matching, costs, k, exact)
     if only:
         return Plan(Arm.EXACT, only, rows, matching, costs, source=measured.source)
-    arm = Arm(min(costs, key=lambda name: (costs[name], name != Arm.EXACT)))
+    fallbacks = _fallbacks(costs, making, escalated)
+    lost = _lost_us(measured, traits, max(k, ef), min(fallbacks.values()))
+    charged = _charged(costs, escalated, lost, min(fallbacks.values()))
+    arm = Arm(min(charged, key=lambda name: (charged[name], name != Arm.EXACT)))
     plan = Plan(arm, _reason(matching, rows, arm), rows, matching, costs, source=measured.source)
-    return _with_effort(measured, plan, traits, max(k, ef), nprobe, bounded, copied)
+    return _with_effort(measured, plan, traits, max(k, ef), nprobe, bounded, fallbacks, lost)
 
 
 def _costs(
@@ -114,12 +121,42 @@ def _add_excerpts(
     k: int,
     asked: int,
     copied: bool,
-) -> None:
-    share = expected(matching) / max(1, rows)
+) -> float:
+    """Adds the arm, with its part of the making; returns that part."""
+    share, making = expected(matching) / max(1, rows), 0.0
     for index in traits:
         if index.gathers and index.rows == rows:
             making = 0.0 if copied else cost.copying_us(index, share) / asked
             _keep_least(costs, Arm.EXCERPT, making + cost.excerpt_us(measured, index, share, k))
+    return making
+
+
+def _fallbacks(costs: dict[str, float], making: float, escalated: float) -> dict[Arm, float]:
+    """What each arm that may answer for a walk costs then; copies are made for those that escalate alone."""
+    found = {arm: costs[arm.value] for arm in BOUNDED if arm.value in costs}
+    if Arm.EXCERPT in found and making > 0.0:
+        if escalated > 0.0:
+            found[Arm.EXCERPT] += making / escalated - making
+        else:
+            del found[Arm.EXCERPT]
+    return found
+
+
+def _lost_us(measured: Costs, traits: Sequence[Traits], ef: int, fallback_us: float) -> float | None:
+    """What a walk spends before it gives up, which its budget bounds; None where that was not measured."""
+    graph = next((index for index in traits if index.graph), None)
+    if graph is None or not measured.filtered:
+        return None
+    return min(cost.gives_up_us(measured, graph, 0, ef), fallback_us)
+
+
+def _charged(costs: dict[str, float], escalated: float, lost: float | None, fallback_us: float) -> dict[str, float]:
+    """Costs, that of a walk with its fallback, as often as earlier ones escalated."""
+    if not escalated or Arm.GRAPH.value not in costs:
+        return costs
+    walk = costs[Arm.GRAPH.value]
+    walk += escalated * (fallback_us + (0.0 if lost is None else lost - walk))
+    return {**costs, Arm.GRAPH.value: walk}
 
 
 def _has_flat(traits: Sequence[Traits]) -> bool:
@@ -142,7 +179,14 @@ def _only_exact(matching: Estimate, costs: dict[str, float], k: int, exact: bool
 
 
 def _with_effort(
-    measured: Costs, plan: Plan, traits: Sequence[Traits], ef: int, nprobe: int, bounded: bool, copied: bool
+    measured: Costs,
+    plan: Plan,
+    traits: Sequence[Traits],
+    ef: int,
+    nprobe: int,
+    bounded: bool,
+    fallbacks: dict[Arm, float],
+    lost: float | None,
 ) -> Plan:
     """The plan with what its arm needs to know, and with what answers when the arm finds too little."""
     lists = max((index.lists for index in traits), default=0)
@@ -150,15 +194,13 @@ def _with_effort(
         return plan if _has_flat(traits) else replace(plan, nprobe=lists)
     if plan.arm in (Arm.EXACT, Arm.GATHER, Arm.EXCERPT):
         return plan
-    sound = (arm for arm in BOUNDED if arm.value in plan.costs and (copied or arm is not Arm.EXCERPT))
-    fallback = min(sound, key=lambda arm: plan.costs[arm])
+    fallback = min(fallbacks, key=lambda arm: fallbacks[arm])
     if plan.arm is Arm.LISTS:
         probed = min(max(1, nprobe), lists)
         reason = f"{plan.reason}; {probed:,} of {lists:,} lists"
         return replace(plan, reason=reason, nprobe=probed, fallback=fallback)
     graph = next(index for index in traits if index.graph)
-    budget = cost.walk_budget(measured, graph, plan.costs[fallback]) if bounded else None
-    lost = min(cost.gives_up_us(measured, graph, 0, ef), plan.costs[fallback]) if measured.filtered else None
+    budget = cost.walk_budget(measured, graph, fallbacks[fallback]) if bounded else None
     reason = f"{plan.reason}; ef {ef:,}"
     return replace(plan, reason=reason, ef=ef, budget=budget, fallback=fallback, gives_up_us=lost)
 
