@@ -31,6 +31,7 @@ LINE_OF = {
     Arm.GATHER: "gather",
     Arm.EXCERPT: "excerpt",
     Arm.SCAN: "scan",
+    Arm.LISTS: "lists",
     Arm.GRAPH: "walk",
 }
 
@@ -44,12 +45,25 @@ class Place(NamedTuple):
     graph_bits: int
     m: int
     size: int
+    lists: tuple[str, int, int] | None = None  # kind, bits and number
 
     def __str__(self) -> str:
+        lists = "" if self.lists is None else ", {2} lists of {0} with {1} bits".format(*self.lists)
         return (
             f"{processor()}; {self.dim} x {self.dtype}, scan of {self.flat_bits} bits, graph of {self.graph_bits} bits "
-            f"and m {self.m}, 2^{self.size} rows"
+            f"and m {self.m}{lists}, 2^{self.size} rows"
         )
+
+    def lends(self, other: Place) -> set[str]:
+        """The lines that hold for another place too, but for its size."""
+        if (self.dim, self.dtype) != (other.dim, other.dtype):
+            return set()
+        names = {"exact"}
+        if self.flat_bits == other.flat_bits and self.lists is None and other.lists is None:
+            names |= {"scan"}
+        if self.graph_bits and (self.graph_bits, self.m) == (other.graph_bits, other.m):
+            names |= {"gather", "excerpt", "walk"}
+        return names
 
 
 @dataclass(slots=True)
@@ -116,11 +130,24 @@ class CostBook:
 
     def costs(self, place: Place | None, walks: Walks | None) -> Costs:
         """For the planner; usual values where nothing was measured."""
-        measured = None if place is None else self.find(place)
+        measured = None if place is None else self.find(place) or self._lent(place)
         if measured is None:
             return NOT_MEASURED if walks is None else Costs(filtered=walks.filtered, far=walks.far)
         lines, source = measured.scaled_lines(), measured.source
         return Costs(lines, source=source) if walks is None else Costs(lines, walks.filtered, walks.far, source)
+
+    def _lent(self, place: Place) -> Measured | None:
+        """What the segment nearest in size tells of one that was not measured: one that grows, or is small."""
+        known = [(other, measured) for other, measured in list(self.places.items()) if measured is not None]
+        known = [(other, measured) for other, measured in known if other.lends(place)]
+        if not known:
+            return None
+        other, measured = min(known, key=lambda each: (abs(each[0].size - place.size), str(each[0])))
+        lent = other.lends(place)
+        return Measured(
+            {name: line for name, line in measured.scaled_lines().items() if name in lent},
+            f"{measured.when}, with 2^{other.size} rows",
+        )
 
     def observe(self, measured: Measured, arm: Arm, ratio: float) -> None:
         if measured.observe(arm, ratio):

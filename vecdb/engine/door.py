@@ -70,6 +70,11 @@ def place_of(door: Door) -> Place | None:
     if not door.compiled:
         return None
     matrix, flat, graph = door.field.matrix, door.flat, cast("HnswIndex | None", door.graph)
-    flat_bits = 0 if flat is None or isinstance(flat, GrowingFlat) else flat.traits.code_bits
+    if isinstance(flat, GrowingFlat):
+        flat_bits = flat.traits(matrix).code_bits
+    else:
+        flat_bits = 0 if flat is None else flat.traits.code_bits
     graph_bits, m = (0, 0) if graph is None else (graph.traits.code_bits, graph.options.m)
-    return Place(matrix.dim, matrix.vectors.dtype.name, flat_bits, graph_bits, m, matrix.rows.bit_length())
+    lists = None if door.lists is None else door.lists.traits
+    listed = None if lists is None else (lists.kind, lists.code_bits, lists.lists)
+    return Place(matrix.dim, matrix.vectors.dtype.name, flat_bits, graph_bits, m, matrix.rows.bit_length(), listed)

@@ -19,6 +19,7 @@ from vecdb.kernels import bitset
 from vecdb.options import EF_MAX
 from vecdb.planner import cost
 from vecdb.planner.cost import Costs, Line
+from vecdb.planner.estimate import filled_blocks
 from vecdb.planner.measured import Walks, factor, fitted
 from vecdb.types import F32, I32, I64, U64
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # it loads the compiler
 QUERIES, K = 48, 10
 FEW_ROWS, MANY_EXACT, MANY_GATHERED, MANY_COPIED = 256, 1_536, 4_096, 16_384  # rows of a filter
 WIDTHS = (32, 192)  # ef of walks
+RECALLS = (0.9, 0.99)  # of the lists that are scanned
+LISTED = 64  # one row in so many passes the filter of a scan of all lists
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)  # of filters that are the same everywhere
 AROUND = 1_024  # rows nearest to a query, of which a filter is made
 AROUND_QUERIES = 12
@@ -47,6 +50,9 @@ def measure_lines(door: Door, tick: Callable[[], None]) -> dict[str, Line]:
         tick()
     if door.flat is not None and not isinstance(door.flat, GrowingFlat):
         lines["scan"] = _scan(door, lines)
+        tick()
+    if door.lists is not None:
+        lines |= _lists(door, lines)
         tick()
     if door.graph is not None:
         lines["walk"] = _walk(door, lines)
@@ -110,6 +116,35 @@ def _scan(door: Door, lines: dict[str, Line]) -> Line:
     )
     again = cost.scan_us(Costs({**lines, "scan": Line(0.0, 0.0)}), flat.traits, 0.25, K)
     return fitted(len(part), spent[0] - again, rows, spent[1] - again)
+
+
+def _lists(door: Door, lines: dict[str, Line]) -> dict[str, Line]:
+    """Some of the nearest lists and more of them; all lists are the scan of a segment that has no other codes."""
+    lists, rows = door.lists, door.field.matrix.rows
+    assert lists is not None
+    traits = lists.traits
+    few = min(lists.effort(K, RECALLS[0]) or 1, max(1, traits.lists // 4))
+    many = min(max(lists.effort(K, RECALLS[1]) or 1, 2 * few), traits.lists - 1)
+    scarce = bitset.from_mask(np.random.default_rng(LISTED).random(rows) * LISTED < 1)
+    spent = _spent(
+        door,
+        [
+            lambda query, i: lists.search(query, K, nprobe=few),
+            lambda query, i: lists.search(query, K, nprobe=many),
+            lambda query, i: lists.search(query, K, allow=scarce, nprobe=traits.lists),
+            lambda query, i: lists.search(query, K, nprobe=traits.lists),
+        ],
+    )
+    found, each = {}, rows / traits.lists
+    if few < many:
+        nothing = Costs({**lines, "lists": Line(0.0, 0.0)})
+        again = [cost.lists_us(nothing, traits, probed, 1.0, K) for probed in (few, many)]
+        found["lists"] = fitted(few * each, spent[0] - again[0], many * each, spent[1] - again[1])
+    if door.flat is None:
+        nothing, part = Costs({**lines, "scan": Line(0.0, 0.0)}), filled_blocks(1 / LISTED, cost.SCAN_BLOCK_ROWS)
+        again = [cost.lists_us(nothing, traits, traits.lists, share, K) for share in (1 / LISTED, 1.0)]
+        found["scan"] = fitted(part * rows, spent[2] - again[0], rows, spent[3] - again[1])
+    return found
 
 
 def _walk(door: Door, lines: dict[str, Line]) -> Line:

@@ -85,7 +85,8 @@ class Line:
 class Costs:
     """What was measured on this machine.
 
-    lines      by "exact", "gather", "excerpt", "scan" and "walk"; usual values for those that are missing
+    lines      by "exact", "gather", "excerpt", "scan", "lists" and "walk"; usual values for those that are missing. The
+               line of lists is of the rows in those that may be scanned, of which patience leaves out some
     filtered   (share of the rows that match, times the hops that ef tells), shares ascending: walks under a filter that
                is the same everywhere
     far        times the same hops: a walk that gives up, because the filter leaves out what is near the query
@@ -171,14 +172,16 @@ def lists_us(costs: Costs, traits: Traits, nprobe: int, share: float, k: int) ->
 
     nprobe   lists that are scanned at most; lists are taken to be of one size
     """
-    probed = float(min(nprobe, traits.lists))
-    if 0 < probed < traits.lists:
-        probed *= min(1.0, LISTS_SCANNED * probed**LISTS_SCANNED_POWER)
-    rows = traits.rows * probed / traits.lists
+    probed, filled = float(min(nprobe, traits.lists)), filled_blocks(share, SCAN_BLOCK_ROWS)
+    rows, measured = traits.rows * probed / traits.lists, costs.lines.get("lists")
+    if measured is not None and probed < traits.lists:
+        return measured.us(rows * filled) + _again_us(costs, traits, LISTS_RESCORED, rows * share, k)
+    if probed < traits.lists:
+        probed *= min(1.0, LISTS_SCANNED * max(probed, 1.0) ** LISTS_SCANNED_POWER)
+        rows = traits.rows * probed / traits.lists
     centres = traits.lists * traits.dim * LIST_NS_PER_CENTRE_DIM / 1e3 / (2 if traits.dim >= CENTRE_DIMS_HALVED else 1)
     again = _again_us(costs, traits, LISTS_RESCORED, rows * share, k)
-    scanned = rows * filled_blocks(share, SCAN_BLOCK_ROWS)
-    return centres + probed * LIST_FIXED_US + scan_line(costs, traits).us(scanned) + again
+    return centres + probed * LIST_FIXED_US + scan_line(costs, traits).us(rows * filled) + again
 
 
 def _again_us(costs: Costs, traits: Traits, rescored: Mapping[int, float], matching: float, k: int) -> float:

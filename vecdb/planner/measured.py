@@ -9,7 +9,7 @@ from typing import Any
 
 from vecdb.planner.cost import Line
 
-NAMES = ("exact", "gather", "excerpt", "scan", "walk")
+NAMES = ("exact", "gather", "excerpt", "scan", "lists", "walk")
 FIXED_US_MAX, EACH_NS_MAX = 1e6, 1e7
 FACTOR_MIN, FACTOR_MAX = 0.05, 50.0
 SHARES_MAX = 32
