@@ -217,7 +217,7 @@ def test_lists_are_measured(tmp_path: Path, cache: Path, index: vecdb.IVF | vecd
 
 
 def test_a_segment_that_grows_borrows_from_one_that_was_measured(data: Path, cache: Path) -> None:
-    db, docs = opened(data)
+    db, _ = opened(data)
     with db:
         young = db.create_collection("young", dim=DIM, metric="l2")
         young.upsert(list(range(1_500)), VECTORS[:1_500])
