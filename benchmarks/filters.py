@@ -1,6 +1,6 @@
 """Filtered search on real data: every arm at every selectivity, and whether the planner picks the right one.
 
-    python -m benchmarks.filters DATA [--peers zvec,qdrant-edge] [--sweep 200]
+    python -m benchmarks.filters DATA [--peers zvec,zvec-int8,qdrant-edge] [--sweep 200]
 
 The collection API, one thread, payloads read: the filters of the data set, powers of two of selectivity, filters that
 have to do with where the query lies (its own section, far ones, the other half of the space), long lists of values,
@@ -27,7 +27,7 @@ from benchmarks.filtering.tables import draw, report, summary
 from benchmarks.history import HISTORY, append, line_of
 from benchmarks.hnsw import several
 
-PEERS = ("zvec", "qdrant-edge")
+PEERS = ("zvec", "zvec-int8", "qdrant-edge")
 PEER_S = 3600
 SWEEP_QUERIES = 30
 
