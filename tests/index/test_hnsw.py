@@ -9,8 +9,8 @@ from tests import oracles
 from tests.kernels.conftest import frozen, matrix_of
 from vecdb.index.base import DISTANCES, ESCALATED, RESCORED, VISITED
 from vecdb.index.hnsw import HnswIndex
-from vecdb.index.visited import EPOCH_LIMIT
 from vecdb.kernels import bitset
+from vecdb.kernels.graph import LAST_EPOCH
 from vecdb.options import HNSW
 from vecdb.types import Metric
 
@@ -105,11 +105,11 @@ def test_marks_are_cleared_when_their_epochs_run_out():
     queries = frozen(vectors[:3])
     wanted = index.search(queries, K)
     marks = index._visited[0]
-    marks.epoch = EPOCH_LIMIT - 2
-    marks.stamps[:] = EPOCH_LIMIT - 1
+    marks.epoch = LAST_EPOCH - 1
+    marks.stamps[:] = LAST_EPOCH - 1
     for got, expected in zip(index.search(queries, K), wanted, strict=True):
         np.testing.assert_array_equal(got, expected)
-    assert marks.epoch == 3
+    assert marks.epoch == 2  # the last one, and two after the stamps were cleared
 
 
 def test_a_filter_that_passes_few_gives_what_was_met():

@@ -10,13 +10,14 @@ import pytest
 from tests.rules.source import ROOT, SOURCES, Import, imports_of, name_of
 
 # What each room may import: rooms ("files") with everything in them, or single modules ("kernels.bitset").
-BASE = {"errors", "types", "options", "threads"}
+BASE = {"errors", "types", "options", "threads", "memory"}
 BELOW_ENGINE = {*BASE, "kernels", "files", "storage", "index", "filter", "planner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "options": {"errors", "types"},
     "threads": {"errors"},
+    "memory": {"types"},
     "results": {"errors", "types"},
     "kernels": BASE,
     "files": BASE,

@@ -10,6 +10,7 @@ from vecdb.errors import Corrupted
 from vecdb.files import names
 from vecdb.files.arrays import verify_open
 from vecdb.index.base import Index, load_kind
+from vecdb.memory import want_large_pages
 from vecdb.options import index_from_dict
 from vecdb.storage.schema import IndexEntry
 from vecdb.storage.sealed import Files
@@ -68,6 +69,8 @@ class IndexSlot:
 
     def _attach(self) -> None:
         size = self._size()
+        for array in self.arrays.values():
+            want_large_pages(array)
         try:
             options = index_from_dict({"kind": self.entry.kind, **self.entry.options})
             index = load_kind(self.kind).from_arrays(self.matrix, options, self.arrays, self.entry.parameters)

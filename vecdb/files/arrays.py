@@ -114,8 +114,12 @@ def write_blocks(disk: Disk, path: Path, dtype: str, shape: tuple[int, ...], blo
         _put(file, sums, memoryview(header_bytes(dtype, shape)))
         for block in blocks:
             data = memoryview(np.ascontiguousarray(block, dtype=dtype)).cast("B") if block.size else memoryview(b"")
-            for start in range(0, len(data), WRITE_BLOCK):
-                _put(file, sums, data[start : start + WRITE_BLOCK])
+            while (
+                data
+            ):  # pieces end at multiples of their size in the file, so that the system caches it in large pages
+                size = WRITE_BLOCK - sums.size % WRITE_BLOCK
+                _put(file, sums, data[:size])
+                data = data[size:]
         if sums.size != file_size(dtype, shape):
             raise AssertionError(f"{path}: {sums.size} bytes were written for shape {shape}")
         file.sync()

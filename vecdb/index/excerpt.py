@@ -10,6 +10,7 @@ from vecdb.index.base import NO_BITS, frozen, result_arrays
 from vecdb.index.gather import sizes
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.excerpt import code_words, copy_records, search_excerpt
+from vecdb.memory import aligned
 from vecdb.types import F32, I32, I64
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Excerpt:
         metric, vectors, bits, records, _, fine_bits, fine, fine_factors, _, _, _, _, _, centre, _, _ = inputs
         self.bits, self.rows, dim = bits, frozen(rows), vectors.shape[1]
         blocks, words = -(-len(rows) // BLOCK), code_words(bits, dim)
-        codes = np.zeros((blocks, BLOCK * words), np.uint32)
-        add, scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
+        codes = aligned((blocks, BLOCK * words), np.uint32)
+        add, scale = (aligned((blocks * BLOCK,), np.float32) for _ in range(2))
         copy_records(records.view(np.uint32), words, self.rows, codes, add.view(np.uint32), scale.view(np.uint32))
         self._blocks = frozen(codes.view(np.uint8)), frozen(add), frozen(scale)
         # What search_excerpt takes before the queries.

@@ -21,6 +21,7 @@ from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.exact import exact_search
 from vecdb.kernels.quantize import block_bytes, centre_of, encode_blocks
 from vecdb.kernels.scan import scan_codes, scan_exact
+from vecdb.memory import aligned
 from vecdb.options import Flat
 from vecdb.threads import Pool
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
@@ -63,8 +64,8 @@ class Codes:
     def __init__(self, bits: int, capacity: int, dim: int, centre: AnyArray) -> None:
         blocks = -(-capacity // BLOCK)
         self.bits, self.centre = bits, frozen(centre)
-        self.codes = np.zeros((blocks, block_bytes(bits, dim)), np.uint8)
-        self.add, self.scale = np.zeros(blocks * BLOCK, np.float32), np.zeros(blocks * BLOCK, np.float32)
+        self.codes = aligned((blocks, block_bytes(bits, dim)), np.uint8)
+        self.add, self.scale = (aligned((blocks * BLOCK,), np.float32) for _ in range(2))
 
     def encode(self, matrix: Matrix, first: int, last: int) -> None:
         inputs = kernel_inputs(matrix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from vecdb.kernels.graph_links import measure_links
 from vecdb.kernels.quantize import encode_rows, scale_of
 from vecdb.kernels.row_codes import encode_records, record_bytes
 from vecdb.kernels.twins import chain_twins, hash_rows
+from vecdb.memory import aligned
 from vecdb.threads import Pool
 from vecdb.types import F32, I32, I64, U8, U64, AnyArray, Matrix, Metric, Progress
 
@@ -26,16 +26,6 @@ ALONE = 1024  # first rows that one thread inserts: threads do not see what the 
 FIRST_TURN = 64  # rows inserted before the speed is known
 LEVEL_MAX = 24
 REACH_ROUNDS = 8  # one is enough unless every list of links is full
-
-
-def aligned(shape: tuple[int, ...], dtype: Any, value: int) -> AnyArray:
-    """An array that starts on a cache line, filled with `value`."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    array: AnyArray = raw[start : start + size].view(dtype).reshape(shape)
-    array[...] = value
-    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +214,7 @@ def insert(
         for links, owner, out in ((graph.links, everyone, lengths), (graph.upper, owners, upper_lengths)):
             measure_links(*space, frozen(links), frozen(owner), out)
     counter, locks = np.full(1, first, np.int64), np.zeros(rows, np.int32)
-    stamps = [np.zeros(rows, np.int32) for _ in range(threads)]
+    stamps = [np.zeros(rows, np.uint8) for _ in range(threads)]
     epochs = [0] * threads
 
     def work(thread: int, limit: int) -> None:

@@ -32,8 +32,8 @@ QUANTISER = "rabitq-records-v1"
 KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 EFFORTS_MAX = 1024  # readings of the curves that are kept
 # By bits, the rows scored exactly beyond k: at least so many and this share of k, and of a wide walk, which is meant to
-# miss less, up to this share of ef that is at most that of k. Two bits have been looked at with FINE_BITS by then.
-RESCORED = {2: (5, 0.2, 0.2, 0.5), 4: (30, 1.5, 0.35, 10.0), 8: (5, 0.2, 0.0, 0.0)}
+# miss less, this share of ef beyond that of k, at most the last share of k. FINE_BITS have looked at two bits by then.
+RESCORED = {2: (2, 0.12, 0.2, 0.12, 0.5), 4: (30, 1.5, 0.35, 0.0, 10.0), 8: (5, 0.2, 0.0, 0.0, 0.0)}
 NO_BALLS = frozen(np.empty((0, 2), np.int64))
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
@@ -161,7 +161,7 @@ class HnswIndex:
         reach, width = (width, width) if len(balls) == 0 else (int(balls[-1, 1]), int(balls[0, 1]))
         scored = max(rescore or self._rescored(k, width), k)
         collected = max(width, scored, k * KEPT[self.graph.bits] // 2)
-        visited = self._take(len(queries))
+        visited = self._take()
         try:
             visited.epoch = search_graph(
                 *self._fixed,
@@ -226,16 +226,14 @@ class HnswIndex:
         """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""
         if not self.graph.codes.sure or self.matrix.dim < FEW_DIMS:
             return ef
-        least, share, of_ef, most = RESCORED[self.graph.bits]
-        return k + max(least, int(share * k), int(min(of_ef * ef, most * k)))
+        least, share, of_ef, beyond, most = RESCORED[self.graph.bits]
+        return k + max(least, int(share * k), int(min(of_ef * ef - beyond * k, most * k)))
 
-    def _take(self, walks: int) -> Visited:
+    def _take(self) -> Visited:
         try:
-            visited = self._visited.pop()
+            return self._visited.pop()
         except IndexError:  # all are in use
-            visited = Visited(self.matrix.rows)
-        visited.room_for(walks)
-        return visited
+            return Visited(self.matrix.rows)
 
     def arrays(self) -> dict[str, AnyArray]:
         return {name: array for name in GRAPH_ARRAYS if (array := getattr(self.graph, name)).size or name != "fine"}

@@ -18,6 +18,7 @@ from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.list_codes import encode_lists
 from vecdb.kernels.list_ranking import centre_bits
 from vecdb.kernels.quantize import block_bytes
+from vecdb.memory import aligned
 from vecdb.types import F32, I32, U8, AnyArray, Matrix, Metric, Progress
 
 CHUNK_VALUES = 4 << 20  # vector values coded between two calls of progress
@@ -225,8 +226,8 @@ def write_codes(
     matrix: Matrix, grouping: Grouping, stride: int, write: Write, threads: int, progress: Progress | None
 ) -> Codes:
     """The codes of every slot, in blocks of `stride` bytes."""
-    add, scale = np.zeros(len(grouping.slots), np.float32), np.zeros(len(grouping.slots), np.float32)
-    codes = np.zeros((grouping.blocks, stride), np.uint8), add, scale, np.zeros(grouping.count, np.float32)
+    add, scale = (aligned((len(grouping.slots),), np.float32) for _ in range(2))
+    codes = aligned((grouping.blocks, stride), np.uint8), add, scale, np.zeros(grouping.count, np.float32)
 
     def work(first: int, last: int) -> int:
         write(first, last, codes)

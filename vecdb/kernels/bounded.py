@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import rescore, score_rows, write_results
-from vecdb.kernels.jit import kernel
+from vecdb.kernels.jit import allocating, kernel
 from vecdb.kernels.topk import keep_smallest, key_distance, key_row, sort_keys
 from vecdb.types import AnyArray
 
@@ -39,7 +39,7 @@ def rescore_pool(
     return kept
 
 
-@kernel
+@allocating
 def rescore_within(
     metric: int, vectors: AnyArray, scale: AnyArray, coded: int, queries: AnyArray, i: int, length: np.float32,
     keys: AnyArray, count: int, k: int, out_rows: AnyArray, out_distances: AnyArray,

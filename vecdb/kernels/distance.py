@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.exact import SNAP
+from vecdb.kernels.exact_sums import LANES, products, squares
 from vecdb.kernels.intrinsics import prefetch_row, widen
 from vecdb.kernels.jit import Integer, kernel
 from vecdb.kernels.topk import keep_smallest, key_distance, key_row, pack_key, sort_keys
@@ -52,19 +53,21 @@ def estimate(
 
 @kernel
 def exact_distance(
-    metric: int, vectors: AnyArray, row: Integer, queries: AnyArray, i: int, query_norm: float
+    metric: int, vectors: AnyArray, row: Integer, queries: AnyArray, i: int, query_norm: float, soon: Integer
 ) -> np.float32:
-    """The distance of queries[i] to vectors[row], summed in float64.
+    """The distance of queries[i] to vectors[row], summed in float64; vectors[soon] is asked for meanwhile.
 
     query_norm  squared_norm(queries, i) under cosine; unused otherwise
     """
-    total, norm = 0.0, 0.0
+    whole = vectors.shape[1] // LANES * LANES
     if metric == L2:
-        for j in range(vectors.shape[1]):
+        total, norm = squares(vectors, np.intp(row), queries, np.intp(i), np.intp(soon))
+        for j in range(whole, vectors.shape[1]):
             step = np.float64(queries[i, j]) - np.float64(widen(vectors[row, j]))
             total += step * step
         return np.float32(total)
-    for j in range(vectors.shape[1]):
+    total, norm = products(vectors, np.intp(row), queries, np.intp(i), np.intp(soon))
+    for j in range(whole, vectors.shape[1]):
         value = np.float64(widen(vectors[row, j]))
         total += np.float64(queries[i, j]) * value
         norm += value * value
@@ -83,10 +86,8 @@ def score_rows(metric: int, vectors: AnyArray, queries: AnyArray, i: int, keys: 
     for j in range(min(AHEAD, count)):
         prefetch_row(vectors, np.intp(key_row(keys[j])), np.intp(lines))
     for j in range(count):
-        if j + AHEAD < count:
-            prefetch_row(vectors, np.intp(key_row(keys[j + AHEAD])), np.intp(lines))
-        row = key_row(keys[j])
-        keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+        row, soon = key_row(keys[j]), key_row(keys[min(j + AHEAD, count - 1)])
+        keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm, soon), row)
 
 
 @kernel

@@ -17,9 +17,10 @@ from numba.extending import intrinsic
 from vecdb.kernels.jit import CONVERTS_HALF, JIT_ON
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F32 = ir.FloatType()
+F32, F64 = ir.FloatType(), ir.DoubleType()
 BYTES, WORDS, SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
 FLOATS, KEYS, HALVES = ir.VectorType(F32, 16), ir.VectorType(I64, 8), ir.VectorType(I16, 16)
+EIGHT_HALVES, EIGHT_FLOATS, DOUBLES = (ir.VectorType(kind, 8) for kind in (I16, F32, F64))
 LINE = 64  # bytes of a cache line, and of a vector register
 STRAIGHT_LINES = 24  # 1,536 code dimensions
 

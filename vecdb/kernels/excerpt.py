@@ -12,7 +12,7 @@ import numpy as np
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.gather import decide_exactly
 from vecdb.kernels.intrinsics import prefetch_row
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, code_lines, encode_query, query_bytes, tail_width
 from vecdb.kernels.scan import scan_blocks
@@ -65,7 +65,7 @@ def lay_out(query: AnyArray, slots: int, words: Integer, out: AnyArray) -> np.in
     return total
 
 
-@kernel
+@allocating
 def search_excerpt(
     metric: int,
     vectors: AnyArray,

@@ -9,7 +9,7 @@ import numpy as np
 
 from vecdb.kernels.distance import rescore
 from vecdb.kernels.intrinsics import lowest_bit, prefetch_row
-from vecdb.kernels.jit import inlined, kernel
+from vecdb.kernels.jit import allocating, inlined, kernel
 from vecdb.kernels.level_dots import level_dots
 from vecdb.kernels.quantize import centre_query
 from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, query_halves, refine_keys, row_estimate
@@ -20,7 +20,7 @@ from vecdb.types import AnyArray
 TOGETHER = 8  # records that are scored while as many are on their way
 
 
-@kernel
+@allocating
 def gather_records(
     bits: int,
     records: AnyArray,
@@ -81,7 +81,7 @@ def list_rows(allow: AnyArray, out: AnyArray) -> None:
             at += 1
 
 
-@kernel
+@allocating
 def search_rows(
     metric: int,
     vectors: AnyArray,

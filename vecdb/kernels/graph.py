@@ -26,6 +26,7 @@ POOL_BLOCK = 8  # keys that are inserted at once; pools are whole blocks
 NO_NODE = np.int64(0x7FFFFFFFFFFFFFFF)  # the place of a node that is not there: the largest key, and expanded
 EXPANDED = np.int64(1)
 NO_LIMIT = np.int64(0x7FFFFFFFFFFFFFFF)
+LAST_EPOCH = 255  # of stamps of one byte: they fit a nearer cache than wider ones, and are cleared now and then
 
 
 @inlined
@@ -46,8 +47,17 @@ def pool_blocks(keys: int) -> int:
 
 
 @inlined
+def next_epoch(stamps: AnyArray, epoch: int) -> int:
+    """The epoch of another walk, which no stamp has yet."""
+    if epoch < LAST_EPOCH:
+        return epoch + 1
+    stamps[:] = np.uint8(0)
+    return 1
+
+
+@inlined
 def collect_fresh(
-    links: AnyArray, at: Integer, records: AnyArray, stamps: AnyArray, epoch: np.int32, fresh: AnyArray, first: int
+    links: AnyArray, at: Integer, records: AnyArray, stamps: AnyArray, epoch: np.uint8, fresh: AnyArray, first: int
 ) -> int:
     """fresh[first:end] = the neighbours in links[at] that this walk has not met, now marked, and their records asked
     for; returns the end.
@@ -180,7 +190,7 @@ def walk(
     twins: AnyArray,
     limit: np.int64,
     stamps: AnyArray,
-    epoch: np.int32,
+    epoch: np.uint8,
     pool: AnyArray,
     found: AnyArray,
     fresh: AnyArray,
@@ -198,6 +208,7 @@ def walk(
     pool    int64, whole blocks, NO_NODE from place 1 on;  found  whole blocks of NO_NODE that receive the nearest
             nodes met that stand for an allowed row, by themselves or by their twins; empty when `allow` is empty
     limit   distances after which the walk stops
+    stamps  uint8 (n,): a row was met if its stamp is the epoch
     fresh   int32 (2 * links a row + 2,);  keys  int64 (links a row + 1,)
     """
     halves, filtered = query_halves(bits, query), allow.shape[0] > 0

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.graph import EXPANDED, NO_LIMIT, NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
+from vecdb.kernels.graph import (
+    EXPANDED,
+    NO_LIMIT,
+    NO_NODE,
+    POOL_BLOCK,
+    descend,
+    next_epoch,
+    node_row,
+    pool_blocks,
+    walk,
+)
 from vecdb.kernels.graph_links import (
     add_link,
     length_key,
@@ -19,7 +29,7 @@ from vecdb.kernels.graph_links import (
     unlock_row,
 )
 from vecdb.kernels.intrinsics import atomic_add, prefetch_row
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, allocating, kernel
 from vecdb.kernels.quantize import residual
 from vecdb.kernels.row_codes import encode_query, query_bytes
 from vecdb.kernels.topk import sort_keys
@@ -95,7 +105,7 @@ def measure_candidates(
     return count
 
 
-@kernel
+@allocating
 def insert_rows(
     metric: int,
     vectors: AnyArray,
@@ -135,7 +145,7 @@ def insert_rows(
     Walks read `records`; links are chosen by `codes`, the one-scale codes of kernels.quantize with their bias, extra
     and offsets, of which lift is `extra` as float32, in the unit of the vectors. links, lengths int32 (n, 2m) and
     upper, upper_lengths int32 (u, m) are written; links_seen and upper_seen are read-only views of the same memory.
-    locks int32 (n,); counter int64 (1,); stamps int32 (n,) of this thread alone.
+    locks int32 (n,); counter int64 (1,); stamps uint8 (n,) of this thread alone.
     """
     dim, lines, width = vectors.shape[1], codes.shape[1] // 64, links.shape[1]
     patience = PATIENCE_LEAST + ef // PATIENCE_SHARE
@@ -161,8 +171,8 @@ def insert_rows(
             fresh, keys,
         )  # fmt: skip
         for level in range(bottom, -1, -1):
-            epoch += 1
-            stamp = np.int32(epoch)
+            epoch = next_epoch(stamps, epoch)
+            stamp = np.uint8(epoch)
             pool[:] = NO_NODE
             pool[0] = best & ~EXPANDED
             stamps[node_row(best)] = stamp
@@ -182,7 +192,7 @@ def insert_rows(
             )  # fmt: skip
 
 
-@kernel
+@allocating
 def dot_extras(codes: AnyArray, bias: AnyArray, extra: AnyArray) -> None:
     """Give every row one more value, so that all are equally long, and the bias that goes with it.
 
@@ -252,7 +262,7 @@ def link_nearby(links: AnyArray, row: Integer, reached: AnyArray) -> bool:
     return False
 
 
-@kernel
+@allocating
 def reach_rows(links: AnyArray, entry: int, nodes: AnyArray) -> int:
     """Link to nodes that no path from `entry` reaches; returns how many links were made.
 

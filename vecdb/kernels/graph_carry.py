@@ -13,7 +13,7 @@ import numpy as np
 from vecdb.kernels.graph import node_row
 from vecdb.kernels.graph_links import length_key, link_length, signed_row
 from vecdb.kernels.intrinsics import atomic_add, prefetch_row
-from vecdb.kernels.jit import Integer, kernel
+from vecdb.kernels.jit import Integer, allocating, kernel
 from vecdb.kernels.topk import sort_keys
 from vecdb.types import AnyArray
 
@@ -133,7 +133,7 @@ def fill_diverse(
     return size
 
 
-@kernel
+@allocating
 def carry_links(
     old_links: AnyArray,
     old_upper: AnyArray,

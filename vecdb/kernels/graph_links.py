@@ -10,7 +10,7 @@ import numpy as np
 
 from vecdb.kernels.graph import node_row
 from vecdb.kernels.intrinsics import compare_and_swap, prefetch_row, row_dot, store_release
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.types import AnyArray
 
 
@@ -138,7 +138,7 @@ def add_link(
         lengths[at, j] = chosen_lengths[j] if j < kept else np.int32(0)
 
 
-@kernel
+@allocating
 def measure_links(
     codes: AnyArray,
     bias: AnyArray,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import score_rows, write_results
-from vecdb.kernels.graph import NO_LIMIT, NO_NODE, POOL_BLOCK, descend, node_row, pool_blocks, walk
-from vecdb.kernels.intrinsics import prefetch_row
-from vecdb.kernels.jit import inlined, kernel
+from vecdb.kernels.graph import NO_LIMIT, NO_NODE, POOL_BLOCK, descend, next_epoch, node_row, pool_blocks, walk
+from vecdb.kernels.jit import allocating, inlined, kernel
 from vecdb.kernels.quantize import centre_query
-from vecdb.kernels.row_codes import LINE, encode_query, query_bytes, refine_keys
+from vecdb.kernels.row_codes import encode_query, query_bytes, refine_keys
 from vecdb.kernels.scan import is_allowed
 from vecdb.kernels.topk import key_distance, key_row, pack_key, sort_keys
 from vecdb.kernels.twins import next_twin
@@ -53,7 +52,7 @@ def widen(
     twins: AnyArray,
     limit: np.int64,
     stamps: AnyArray,
-    epoch: np.int32,
+    epoch: np.uint8,
     pool: AnyArray,
     found: AnyArray,
     fresh: AnyArray,
@@ -90,7 +89,7 @@ def widen(
     return hops, distances, False
 
 
-@kernel
+@allocating
 def search_graph(
     metric: int,
     vectors: AnyArray,
@@ -130,7 +129,7 @@ def search_graph(
 
     vectors float32 (n, dim); records, fine uint8 (n, stride), fine of no rows when there is none; factors,
     fine_factors float32, the same memory; no_extra float32 (0,); links int32 (n, 2m); upper int32 (u, m); first_upper
-    int64 (n,); twins, stamps below `epoch` everywhere. Returns the last epoch.
+    int64 (n,); twins; stamps uint8 (n,), with `epoch` as the last walk left them. Returns the last epoch.
     """
     dim, width, filtered = queries.shape[1], links.shape[1], allow.shape[0] > 0
     pool, found = np.empty(POOL_BLOCK * pool_blocks(kept), np.int64), np.empty(0, np.int64)
@@ -140,28 +139,25 @@ def search_graph(
     moved, levels, members = np.empty(dim, np.float32), np.empty(dim, np.int8), np.empty(k, np.int64)
     query, fine_query = np.zeros(query_bytes(bits, dim), np.int8), np.zeros(query_bytes(fine_bits, dim), np.int8)
     ground = np.int64(0)  # a bare 0 would be a type of its own, and compile the walk once more
-    asked = np.intp((vectors.itemsize * dim + LINE - 1) // LINE)
     for i in range(queries.shape[0]):
         centre_query(metric, queries, i, centre, moved)
         unit, shift = encode_query(bits, moved, levels, query)
-        epoch += 1
+        epoch = next_epoch(stamps, epoch)
         pool[:] = NO_NODE
         found[:] = NO_NODE
         pool[0] = descend(
             bits, records, factors, no_extra, np.float32(0.0), upper, first_upper, entry, top, ground, query, unit,
             shift, fresh, keys,
         )  # fmt: skip
-        stamps[node_row(pool[0])] = np.int32(epoch)
+        stamps[node_row(pool[0])] = np.uint8(epoch)
         hops, distances, known = widen(
             bits, records, factors, no_extra, links, first_upper, query, unit, shift, k, ef, balls, kept, allow, twins,
-            limit, stamps, np.int32(epoch), pool, found, fresh, keys,
+            limit, stamps, np.uint8(epoch), pool, found, fresh, keys,
         )  # fmt: skip
         best, most, count = (found, collected, 0) if filtered else (pool, kept, 0)
         while count < most and best[count] != NO_NODE:
             count += 1
         scored = min(count, rescored) if known else 0
-        for j in range(min(k, scored)):  # nearly all of these will be scored, whatever the finer codes say
-            prefetch_row(vectors, np.intp(node_row(best[j])), asked)
         for j in range(count):
             keys[j] = node_row(best[j])
         if count > scored and fine.shape[0] > 0:

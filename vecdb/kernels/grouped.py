@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.blocks import BLOCK
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined
 from vecdb.kernels.kmeans import NOWHERE, TILE, nearest_lane, nearest_tile, squared_distance
 from vecdb.kernels.quantize import quantise
 from vecdb.types import AnyArray
@@ -30,7 +30,7 @@ def least_of(totals: AnyArray, chosen: AnyArray) -> None:
         chosen[at] = c
 
 
-@inlined
+@allocating  # Numba may copy a row before it assigns it
 def compare_group(
     asking: AnyArray, levels: AnyArray, shifts: AnyArray, units: AnyArray, block: Integer, blocks: AnyArray,
     add: AnyArray, scale: AnyArray, tile: AnyArray, tile_shifts: AnyArray, tile_units: AnyArray, best: AnyArray,
@@ -52,7 +52,7 @@ def compare_group(
                 least[row, lane] = best[i, lane] if nearer else least[row, lane]
 
 
-@kernel
+@allocating
 def nearest_in_groups(
     rows: AnyArray, first: int, last: int, probes: int, middle: AnyArray, group_blocks: AnyArray, group_add: AnyArray,
     group_scale: AnyArray, slots: AnyArray, numbers: AnyArray, blocks: AnyArray, block_starts: AnyArray, add: AnyArray,
@@ -116,7 +116,7 @@ def nearest_in_groups(
             assigned[start + i], distances[start + i] = numbers[nearest], distance
 
 
-@kernel
+@allocating
 def nearest_in_groups_by_values(
     rows: AnyArray, first: int, last: int, probes: int, middles: AnyArray, centroids: AnyArray, starts: AnyArray,
     assigned: AnyArray, distances: AnyArray,

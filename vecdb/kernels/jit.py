@@ -121,13 +121,22 @@ CACHE: Path | None = _open_cache() if JIT_ON else None
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` on its first call, without the GIL, cached on disk. Numba's own settings stay as they were."""
-    return _compiled(function, {})
+    """Compile `function` on its first call, without the GIL, cached on disk. Numba's own settings stay as they were.
+
+    It can make no arrays. Those it is given belong to its callers, so it counts no references to them: each count is a
+    locked addition, and loads that come after it wait for it.
+    """
+    return _compiled(function, {"_nrt": False})
 
 
 def inlined(function: Function) -> Function:
     """A kernel that becomes part of each kernel that calls it, however large: an array costs seven words to pass."""
-    return _compiled(function, {"forceinline": True})
+    return _compiled(function, {"_nrt": False, "forceinline": True})
+
+
+def allocating(function: Function) -> Function:
+    """A kernel that makes arrays of its own, and so counts references."""
+    return _compiled(function, {"_nrt": True})  # said, or it would inherit what the kernel that calls it says
 
 
 def _compiled(function: Function, more: dict[str, Any]) -> Function:

@@ -19,7 +19,7 @@ from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE
 from vecdb.kernels.emit import BYTES, FLOATS, I32, I64, SUMS
 from vecdb.kernels.intrinsics import widen
-from vecdb.kernels.jit import HAS_VNNI, Integer, inlined, kernel
+from vecdb.kernels.jit import HAS_VNNI, Integer, allocating, inlined, kernel
 from vecdb.kernels.level_sums import dot_step
 from vecdb.kernels.quantize import pack_levels, quantise
 from vecdb.types import AnyArray
@@ -122,7 +122,7 @@ def load_rows(metric: int, vectors: AnyArray, inverse_norms: AnyArray, rows: Any
             out[i, j] = widen(vectors[rows[i], j]) * unit
 
 
-@kernel
+@allocating
 def pack_centroids(centroids: AnyArray, middle: AnyArray, blocks: AnyArray, add: AnyArray, scale: AnyArray) -> None:
     """Levels of the centroids less `middle`, 128 added, in blocks; estimates are |c|^2 - 2 <x, c> of what is left."""
     dim, groups = centroids.shape[1], blocks.shape[1] // 128
@@ -175,7 +175,7 @@ def nearest_lane(
     return nearest, distance
 
 
-@kernel
+@allocating
 def nearest_by_levels(
     rows: AnyArray, first: int, last: int, centroids: AnyArray, middle: AnyArray, blocks: AnyArray, add: AnyArray,
     scale: AnyArray, assigned: AnyArray, distances: AnyArray,
@@ -205,7 +205,7 @@ def nearest_by_levels(
                 )
 
 
-@kernel
+@allocating
 def nearest_by_values(
     rows: AnyArray, first: int, last: int, columns: AnyArray, assigned: AnyArray, distances: AnyArray
 ) -> None:

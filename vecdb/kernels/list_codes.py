@@ -18,13 +18,13 @@ import numpy as np
 
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined
 from vecdb.kernels.quantize import pack_levels, residual, take_levels
 from vecdb.kernels.rotation import rotate
 from vecdb.types import AnyArray
 
 
-@kernel
+@allocating
 def encode_lists(
     bits: int,
     metric: int,
@@ -90,7 +90,7 @@ def write_list_factors(
         add[slot] += np.float32(1.0)  # it is as far from everything as an orthogonal one
 
 
-@kernel
+@allocating
 def code_losses(
     bits: int,
     metric: int,

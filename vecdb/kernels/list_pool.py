@@ -36,8 +36,9 @@ def decide(
     norm = squared_norm(queries, i) if metric == COSINE else 0.0
     if k > SORTED_MAX:
         for j in range(count):
-            row = slots[np.uintp(key_row(keys[j]))]
-            keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+            row, ahead = slots[np.uintp(key_row(keys[j]))], min(j + ROWS_AHEAD, count - 1)
+            soon = slots[np.uintp(key_row(keys[ahead]))]
+            keys[j] = pack_key(exact_distance(metric, vectors, row, queries, i, norm, soon), row)
         sort_keys(keys, count)
         for j in range(min(k, count)):
             best[j] = keys[j]
@@ -48,10 +49,9 @@ def decide(
     for j in range(count):
         if key_distance(keys[j]) > limit:
             return j
-        if j + ROWS_AHEAD < count:
-            prefetch_row(vectors, np.intp(slots[np.uintp(key_row(keys[j + ROWS_AHEAD]))]), np.intp(lines))
-        row = slots[np.uintp(key_row(keys[j]))]
-        distance = exact_distance(metric, vectors, row, queries, i, norm)
+        row, ahead = slots[np.uintp(key_row(keys[j]))], min(j + ROWS_AHEAD, count - 1)
+        soon = slots[np.uintp(key_row(keys[ahead]))]
+        distance = exact_distance(metric, vectors, row, queries, i, norm, soon)
         key = pack_key(distance, row)
         if key < best[best.shape[0] - 1]:
             insert_sorted(best, blocks, key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.blocks import BLOCK, dot_block, score_block
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, kernel
 from vecdb.kernels.sorted_scan import LANES, SORTED_MAX, scan_run, scan_sorted
 from vecdb.kernels.topk import NO_KEY, keep_smallest, key_row, pack_key, sort_keys
 from vecdb.types import AnyArray
@@ -50,7 +50,7 @@ def choose_groups(
     return count
 
 
-@inlined
+@allocating
 def rank_more(
     bits: int, centre_codes: AnyArray, centre_add: AnyArray, centre_scale: AnyArray, centre_starts: AnyArray,
     groups: AnyArray, chosen: AnyArray, query: AnyArray, unit: np.float32, offset: np.float32, nprobe: int, taken: int,

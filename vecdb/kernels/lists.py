@@ -10,7 +10,7 @@ import numpy as np
 from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
 from vecdb.kernels.distance import COSINE, DOT, squared_norm, write_results
 from vecdb.kernels.intrinsics import count_bits, insert_sorted, lowest_bit, prefetch_at, prefetch_row, widen
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.list_pool import decide, in_order, write_estimates
 from vecdb.kernels.list_ranking import centre_bits, rank_lists
 from vecdb.kernels.lookups import look_block
@@ -144,7 +144,7 @@ def prepare(metric: int, queries: AnyArray, i: int, out: AnyArray) -> np.float32
     return length if metric == DOT else np.float32(0.0)
 
 
-@kernel
+@allocating
 def search_lists(
     metric: int, vectors: AnyArray, code: int, codes: AnyArray, add: AnyArray, scale: AnyArray, slots: AnyArray,
     starts: AnyArray, sizes: AnyArray, centroids: AnyArray, units: AnyArray, centre_codes: AnyArray,

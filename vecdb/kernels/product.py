@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import COSINE
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.list_codes import write_list_factors
 from vecdb.kernels.lookups import GROUP, ROWS, SUM_MAX, TOP_4, TOP_8, place_4
 from vecdb.kernels.quantize import residual
@@ -31,7 +31,7 @@ def table_bytes(bits: int, stride: int) -> int:
     return stride // ROWS * (64 if bits == 4 else 256)
 
 
-@kernel
+@allocating
 def train_books(
     rows: AnyArray, bounds: AnyArray, first: int, last: int, order: AnyArray, warm: bool, iterations: int,
     books: AnyArray,
@@ -70,7 +70,7 @@ def train_books(
                     books[j, word] = rows[farthest, j]
 
 
-@kernel
+@allocating
 def decode_rows(rows: AnyArray, bounds: AnyArray, books: AnyArray, out: AnyArray) -> None:
     """out float32 (n, dim) = the words that rows float32 (n, dim) are coded by."""
     distance = np.empty(1, np.float32)
@@ -118,7 +118,7 @@ def pack_codes(bits: int, codes: AnyArray, m: int, blocks: AnyArray, slot: Integ
             blocks[block, (at >> 1) * ROWS + lane] |= np.uint8(codes[at] << (4 * (at & 1)))
 
 
-@kernel
+@allocating
 def encode_product(
     bits: int, metric: int, vectors: AnyArray, inverse_norms: AnyArray, centroids: AnyArray, turned: AnyArray,
     turn: AnyArray, bounds: AnyArray, books: AnyArray, starts: AnyArray, sizes: AnyArray, slots: AnyArray, first: int,
@@ -146,7 +146,7 @@ def encode_product(
         spreads[at] = np.float32(spread / max(1, sizes[at]))
 
 
-@kernel
+@allocating
 def fill_tables(
     bits: int, query: AnyArray, bounds: AnyArray, books: AnyArray, values: AnyArray, tables: AnyArray
 ) -> tuple[np.float32, np.float32]:

@@ -17,7 +17,7 @@ import numpy as np
 from vecdb.kernels.blocks import BLOCK
 from vecdb.kernels.distance import COSINE, DOT, L2, squared_norm
 from vecdb.kernels.intrinsics import widen
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.types import AnyArray
 
 # Width of a grid step for values of N(0, 1) at the least squared error, by bits; of one bit only the sign counts.
@@ -57,7 +57,7 @@ def residual(
     return total
 
 
-@kernel
+@allocating
 def encode_blocks(
     bits: int,
     metric: int,
@@ -196,7 +196,7 @@ def quantise_with(scale: np.float32, values: AnyArray, count: int, out: AnyArray
     return total
 
 
-@kernel
+@allocating
 def encode_rows(
     metric: int,
     vectors: AnyArray,

@@ -13,7 +13,7 @@ import numpy as np
 
 from vecdb.kernels.distance import L2
 from vecdb.kernels.intrinsics import prefetch_row
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.level_dots import HALF_LINE, few_level_dots
 from vecdb.kernels.quantize import quantise, residual, take_levels
 from vecdb.kernels.topk import keep_smallest, key_row, pack_key
@@ -91,7 +91,7 @@ def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) ->
     return unit, -unit * half * np.float32(total)
 
 
-@kernel
+@allocating
 def encode_records(
     bits: int,
     metric: int,
@@ -123,7 +123,7 @@ def encode_records(
         factors[row, end - 1] = np.float32(-2.0) * factor if metric == L2 else -factor
 
 
-@kernel
+@allocating
 def estimate_records(
     bits: int,
     records: AnyArray,
@@ -141,7 +141,7 @@ def estimate_records(
         out[row] = row_estimate(factors, row, dots[row], unit, shift)
 
 
-@inlined
+@allocating
 def refine_keys(
     bits: int,
     records: AnyArray,

@@ -13,8 +13,8 @@ from vecdb.kernels.block_fours import FOUR, dot_four
 from vecdb.kernels.blocks import BLOCK, WHOLE_BLOCK, dot_block, score_block
 from vecdb.kernels.bounded import length_of, rescore_pool
 from vecdb.kernels.distance import COSINE, estimate, exact_distance, squared_norm, write_results
-from vecdb.kernels.intrinsics import lowest_bit, prefetch_at, prefetch_row
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.intrinsics import lowest_bit, prefetch_at
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.quantize import centre_query, quantise
 from vecdb.kernels.topk import NO_KEY, keep_smallest, key_distance, pack_key, sort_keys
 from vecdb.types import AnyArray
@@ -140,7 +140,7 @@ def scan_tile(
         )  # fmt: skip
 
 
-@kernel
+@allocating
 def scan_codes(
     bits: int, metric: int, vectors: AnyArray, inverse_norms: AnyArray, codes: AnyArray, add: AnyArray,
     scale: AnyArray, centre: AnyArray, coded: int, allow: AnyArray, queries: AnyArray, k: int, pool: int, bounded: int,
@@ -194,7 +194,7 @@ def is_allowed(allow: AnyArray, row: Integer) -> bool:
     return bool((allow[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
 
 
-@kernel
+@allocating
 def scan_exact(
     metric: int,
     vectors: AnyArray,
@@ -212,18 +212,18 @@ def scan_exact(
     Shapes as in scan_codes; rows int32 (m,), ascending and within the vectors.
     """
     total = rows.shape[0] if gather else vectors.shape[0]
-    lines = (vectors.itemsize * vectors.shape[1] + 63) // 64
     keys = np.empty(2 * min(k, total) + BLOCK, np.int64)
     pool = max(1, min(k, total))
     for i in range(queries.shape[0]):
         norm = squared_norm(queries, i) if metric == COSINE else 0.0
         count, worst = 0, NO_KEY
         for at in range(total):
-            row = np.int64(rows[at]) if gather else np.int64(at)
-            if gather and at + GATHER_AHEAD < total:
-                prefetch_row(vectors, np.intp(rows[at + GATHER_AHEAD]), np.intp(lines))
+            row, ahead = np.int64(at), min(at + GATHER_AHEAD, total - 1)
+            soon = np.int64(ahead)
+            if gather:
+                row, soon = np.int64(rows[at]), np.int64(rows[ahead])
             if is_allowed(allow, row):
-                key = pack_key(exact_distance(metric, vectors, row, queries, i, norm), row)
+                key = pack_key(exact_distance(metric, vectors, row, queries, i, norm, soon), row)
                 count, worst = push(keys, count, key, worst, pool)
         found = min(count, pool)
         if count > pool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vecdb.kernels.jit import Integer, inlined, kernel
+from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.types import AnyArray
 
 
@@ -36,7 +36,7 @@ def equal_rows(left: AnyArray, left_rows: AnyArray, right: AnyArray, right_rows:
         out[i] = np.uint8(same_words(left, left_rows[i], right, right_rows[i]))
 
 
-@kernel
+@allocating
 def chain_twins(words: AnyArray, hashes: AnyArray, order: AnyArray, preferred: AnyArray, twins: AnyArray) -> None:
     """twins int32 (n,), -1 before: for each row the next with the same words, the node first, then by row.
 
