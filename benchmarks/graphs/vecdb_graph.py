@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 import vecdb
 from benchmarks.graphs import EF_CONSTRUCTION, F32, GraphEngine, Rows
+from vecdb import memory
 from vecdb.index.base import Index, load_kind
 from vecdb.index.hnsw import HnswIndex
 from vecdb.types import Matrix, Metric
 
-LINE = 64
 METRICS = {"cosine": Metric.COSINE, "l2": Metric.L2}
 SOURCES = Path(vecdb.__file__).parent
 
@@ -31,10 +31,8 @@ def source_version() -> str:
 
 
 def aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that starts on a cache line, as arrays do that are built or mapped from files."""
-    raw = np.empty(array.nbytes + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    """A copy that lies as arrays do that are built or mapped from files."""
+    copy = memory.aligned(array.shape, array.dtype)
     copy[...] = array
     return copy
 

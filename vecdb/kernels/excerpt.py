@@ -101,7 +101,7 @@ def search_excerpt(
     dots, estimates = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.float32)
     for i in range(queries.shape[0]):
         centre_query(metric, queries, i, centre, moved)
-        unit, _ = encode_query(bits, moved, levels, query)
+        unit, shift = encode_query(bits, moved, levels, query)
         total = lay_out(query, slots, words, asked)
         if short:
             count = scan_sorted(bits, codes, add, scale, rows.shape[0], asked, unit, total, keys, pool, dots, estimates)
@@ -117,6 +117,6 @@ def search_excerpt(
             keys[j] = pack_key(key_distance(keys[j]), rows[key_row(keys[j])])
         counters[1] += rows.shape[0]
         counters[2] += decide_exactly(
-            metric, vectors, queries, i, fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, k,
-            scored, out_rows, out_distances,
+            metric, vectors, queries, i, fine_bits, fine, fine_factors, bits, levels, unit, shift, fine_query, keys,
+            count, k, scored, out_rows, out_distances,
         )  # fmt: skip

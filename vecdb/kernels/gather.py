@@ -57,13 +57,13 @@ def gather_records(
 @inlined
 def decide_exactly(
     metric: int, vectors: AnyArray, queries: AnyArray, i: int, fine_bits: int, fine: AnyArray, fine_factors: AnyArray,
-    moved: AnyArray, levels: AnyArray, fine_query: AnyArray, keys: AnyArray, count: int, k: int, scored: int,
-    out_rows: AnyArray, out_distances: AnyArray,
+    bits: int, levels: AnyArray, unit: np.float32, shift: np.float32, fine_query: AnyArray, keys: AnyArray, count: int,
+    k: int, scored: int, out_rows: AnyArray, out_distances: AnyArray,
 ) -> int:  # fmt: skip
     """Write the k nearest of keys[:count], of which finer codes, if there are any, leave `scored`; returns how many
     were scored exactly."""
     if count > scored and fine.shape[0] > 0:
-        refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
+        refine_keys(fine_bits, fine, fine_factors, bits, levels, unit, shift, fine_query, keys, count, scored)
         count = scored
     rescore(metric, vectors, queries, i, keys, count, k, out_rows, out_distances)
     return count
@@ -115,6 +115,6 @@ def search_rows(
         count = gather_records(bits, records, factors, rows, query, unit, shift, keys, pool)
         counters[1] += rows.shape[0]
         counters[2] += decide_exactly(
-            metric, vectors, queries, i, fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, k,
-            scored, out_rows, out_distances,
+            metric, vectors, queries, i, fine_bits, fine, fine_factors, bits, levels, unit, shift, fine_query, keys,
+            count, k, scored, out_rows, out_distances,
         )  # fmt: skip

@@ -161,7 +161,9 @@ def search_graph(
         for j in range(count):
             keys[j] = node_row(best[j])
         if count > scored and fine.shape[0] > 0:
-            refine_keys(fine_bits, fine, fine_factors, moved, levels, fine_query, keys, count, scored)
+            refine_keys(
+                fine_bits, fine, fine_factors, bits, levels, unit, shift, fine_query, keys, count, scored
+            )  # fmt: skip
         score_rows(metric, vectors, queries, i, keys, scored)
         sort_keys(keys, scored)
         count = expand_twins(twins, allow, keys, scored, k, members)

@@ -45,6 +45,25 @@ def prefetch_at(typing_context: Any, array: Any, byte_offset: Any, lines: Any) -
     return types.void(array, types.intp, types.intp), codegen
 
 
+def _copy_bytes_twin(source: AnyArray, first: int, target: AnyArray, place: int, count: int) -> None:
+    target[int(place) : int(place) + int(count)] = source[int(first) : int(first) + int(count)]
+
+
+@emit.with_twin(_copy_bytes_twin)
+def copy_bytes(typing_context: Any, source: Any, first: Any, target: Any, place: Any, count: Any) -> Any:
+    """target[place : place + count] = source[first : first + count], of 1-D arrays of bytes; as a loop of Numba's it
+    takes eight times as long."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, first, target, place, count = args
+        left = emit.element(context, builder, signature.args[2], target, place)
+        right = emit.element(context, builder, signature.args[0], source, first)
+        cgutils.raw_memcpy(builder, left, right, count, 1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), codegen
+
+
 def _lowest_bit_twin(word: int) -> int:
     value = int(word)
     return (value & -value).bit_length() - 1

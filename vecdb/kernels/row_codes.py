@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecdb.kernels.distance import L2
-from vecdb.kernels.intrinsics import prefetch_row
+from vecdb.kernels.intrinsics import copy_bytes, prefetch_row
 from vecdb.kernels.jit import Integer, allocating, inlined, kernel
 from vecdb.kernels.level_dots import HALF_LINE, few_level_dots
 from vecdb.kernels.quantize import quantise, residual, take_levels
@@ -77,18 +77,27 @@ def encode_query(bits: int, moved: AnyArray, levels: AnyArray, out: AnyArray) ->
 
     levels  int8 (dim,), scratch; out is zero wherever no dimension stands
     """
-    dim = moved.shape[0]
-    unit, total = quantise(moved, dim, levels)
-    slots, width, apart = 8 // bits, tail_width(bits, dim), _tail_place(bits, dim)
+    unit, total = quantise(moved, moved.shape[0], levels)
+    place_levels(bits, levels, out)
+    return unit, -unit * _middle(bits) * np.float32(total)
+
+
+@inlined
+def place_levels(bits: int, levels: AnyArray, out: AnyArray) -> None:
+    """Puts the levels of a query where records of so many bits have their dimensions."""
+    dim, slots = levels.shape[0], 8 // bits
+    width, apart = tail_width(bits, dim), _tail_place(bits, dim)
     first = (code_lines(bits, dim) - 1) * LINE * slots
-    for j in range(first):
-        out[j] = levels[j]
+    copy_bytes(levels, np.intp(0), out, np.intp(0), np.intp(first))
     for slot in range(slots):
-        start, place = first + slot * width, first + slot * apart
-        for j in range(min(width, dim - start)):
-            out[place + j] = levels[start + j]
-    half = np.float32((1 << bits) - 1) * np.float32(0.5)
-    return unit, -unit * half * np.float32(total)
+        start = first + slot * width
+        copy_bytes(levels, np.intp(start), out, np.intp(first + slot * apart), np.intp(max(0, min(width, dim - start))))
+
+
+@inlined
+def _middle(bits: int) -> np.float32:
+    """The middle of the levels."""
+    return np.float32(np.float32((1 << bits) - 1) * np.float32(0.5))
 
 
 @allocating
@@ -146,15 +155,21 @@ def refine_keys(
     bits: int,
     records: AnyArray,
     factors: AnyArray,
-    moved: AnyArray,
+    coarse_bits: int,
     levels: AnyArray,
+    unit: np.float32,
+    shift: np.float32,
     query: AnyArray,
     keys: AnyArray,
     count: int,
     kept: int,
 ) -> None:
-    """keys[:kept] = the best of the rows in keys[:count] by other codes, in no order."""
-    unit, shift = encode_query(bits, moved, levels, query)
+    """keys[:kept] = the best of the rows in keys[:count] by codes of `bits`, in no order.
+
+    levels, unit, shift   of the query, as encode_query left them for coarse_bits;  query  is written for these bits
+    """
+    place_levels(bits, levels, query)
+    shift *= _middle(bits) / _middle(coarse_bits)
     halves, asked = query_halves(bits, query), np.intp(records.shape[1] // LINE)
     rows = np.empty(count, np.int32)
     for j in range(count):
