@@ -9,6 +9,7 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.faults import PassingDisk
 from vecdb.errors import Corrupted, StorageFailed
 from vecdb.files.arrays import (
     CHECKSUM_BLOCK,
+    WRITE_BLOCK,
     ArrayEntry,
     file_size,
     header_bytes,
@@ -163,3 +165,21 @@ def test_a_file_that_shrinks_while_it_is_opened_is_damaged(tmp_path: Path) -> No
 
     with pytest.raises(Corrupted, match="changed its size"):
         open_array(Shrinking(LocalDisk()), tmp_path / "a.npy", entry)
+
+
+def test_pieces_end_at_multiples_of_their_size(tmp_path: Path) -> None:
+    """The system caches a file in large pages where a piece covers them whole."""
+    written: list[tuple[int, int]] = []
+
+    class Recording(PassingDisk):
+        def create(self, path: Path) -> Any:
+            file = self.inner.create(path)
+            real = file.write_at
+            file.write_at = lambda data, offset: written.append((offset, len(data))) or real(data, offset)
+            return file
+
+    array = np.random.default_rng(0).integers(0, 256, 3 * WRITE_BLOCK + 5, dtype=np.uint8)
+    entry = write_blocks(Recording(DISK), tmp_path / "a", "|u1", array.shape, [array[:1_000], array[1_000:]])
+    np.testing.assert_array_equal(open_array(DISK, tmp_path / "a", entry), array)
+    assert [offset + size for offset, size in written][-4:-1] == [WRITE_BLOCK, 2 * WRITE_BLOCK, 3 * WRITE_BLOCK]
+    assert sum(size for _, size in written) == entry.size

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
+from numba.core.errors import NumbaError
 
 from vecdb.kernels import jit
 
@@ -115,3 +117,18 @@ def test_less_than_the_processor_has_can_be_asked_for(tmp_path, most):
 def test_an_unknown_wish_is_refused(tmp_path):
     with pytest.raises(AssertionError, match='VECDB_SIMD is \'sse\'; use "avx2", "generic", or leave it out'):
         open_cache(VECDB_CACHE_DIR=str(tmp_path), VECDB_SIMD="sse")
+
+
+@pytest.mark.skipif(not jit.JIT_ON, reason="without the compiler any function allocates")
+def test_a_kernel_that_makes_arrays_says_so():
+    @jit.allocating
+    def sum_of_new(count):
+        return np.ones(count).sum()
+
+    @jit.kernel
+    def refused(count):
+        return np.ones(count).sum()
+
+    assert sum_of_new(3) == 3.0
+    with pytest.raises(NumbaError, match=r"NRT required|array passed into"):
+        refused(3)

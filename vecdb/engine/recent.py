@@ -16,7 +16,7 @@ Read = Callable[[Sequence[int]], list[tuple[bytes, bytes]]]  # sequences -> (enc
 Payload = dict[str, Any]
 MANY = 256  # records of one call beyond which nothing is kept: whoever lists a collection would push out all else
 ATOMS = frozenset((NoneType, bool, int, float, str, bytes, dt.datetime, dt.date))
-TURNS = 4  # calls that read, of which one keeps what it read: to keep takes as long as to read
+ONCE_BYTES = 1024  # of the bound, for each record of which it is known that it was read once
 TOGETHER = 64  # searches that read ids and payloads in one go, after one whose payloads were asked for
 ENTRY_BYTES = 800  # what an entry weighs besides twice its packed bytes
 
@@ -32,18 +32,19 @@ class RecentRecords:
     """Those of sealed segments, of one database. A version of a record never changes and its sequence is never used
     again, so nothing here goes stale.
 
-    What is kept enters the young generation; when that weighs half of `limit` bytes, it becomes the old one, and what
-    was in that and not asked for since is dropped. Lookups take no lock: threads that race read a record twice.
+    A record is kept when it is read again, for to keep it takes as long as to read it. What is kept enters the young
+    generation; when that weighs half of `limit` bytes, it becomes the old one, and what was in that and not asked for
+    since is dropped. Lookups take no lock: threads that race read a record twice.
 
     credit   searches whose ids are to be read with their payloads: who asked for both will ask for both
     """
 
-    __slots__ = ("_lock", "_old", "_reads", "_weights", "_young", "credit", "limit")
+    __slots__ = ("_lock", "_old", "_once", "_weights", "_young", "credit", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.credit = 0
-        self._reads = 0
+        self._once: dict[int, set[int]] = {}  # by collection, the sequences that were read once
         self._lock = threading.Lock()
         self._young: Generation = {}
         self._old: Generation = {}
@@ -56,7 +57,7 @@ class RecentRecords:
 
     def close(self) -> None:
         """Views that are still held read payloads from the catalog, which says that it is closed."""
-        self.limit, self._young, self._old, self._weights = 0, {}, {}, [0, 0]
+        self.limit, self._young, self._old, self._once, self._weights = 0, {}, {}, {}, [0, 0]
 
     def records(self, collection: int, sequences: Sequence[int], read: Read) -> tuple[list[Id], list[Payload]]:
         """Id and payload of each sequence, the payload the caller's own. `read` gives those that are not here."""
@@ -71,22 +72,35 @@ class RecentRecords:
     def _learn(
         self, collection: int, sequences: Sequence[int], entries: list[Entry | None], read: Read
     ) -> tuple[list[Id], list[Payload]]:
-        """Reads what is not here, and keeps it when it is its turn."""
-        old = self._old.get(collection)
+        """Reads what is not here, and keeps what was read before."""
+        old, kept = self._old.get(collection), {}
         if old is not None:
             entries = [old.get(s) if entry is None else entry for s, entry in zip(sequences, entries, strict=True)]
+            kept = {s: entry for s, entry in zip(sequences, entries, strict=True) if entry is not None and s in old}
         absent = [s for s, entry in zip(sequences, entries, strict=True) if entry is None]
         stored = read(absent) if absent else []
         payloads, ids = unpack_all([packed for _, packed in stored]), [decode_key(key) for key, _ in stored]
-        self._reads += 1
-        if self._reads % TURNS == 0:
-            kept = dict(zip(absent, map(_kept, ids, payloads, stored), strict=True))
-            self._put(collection, {s: entry for s, entry in zip(sequences, entries, strict=True) if entry} | kept)
+        again = self._again(collection, absent)
+        if again:
+            read_again = zip(absent, ids, payloads, stored, strict=True)
+            kept |= {s: _kept(value, payload, pair) for s, value, payload, pair in read_again if s in again}
+        if kept:
+            self._put(collection, kept)
         if len(absent) == len(sequences):
             return ids, payloads
         fresh = iter(zip(ids, payloads, strict=True))
         both = [next(fresh) if entry is None else (entry[0], _copy(entry)) for entry in entries]
         return [value for value, _ in both], [payload for _, payload in both]
+
+    def _again(self, collection: int, sequences: Sequence[int]) -> set[int]:
+        """Those that were read before; the others were now."""
+        once = self._once.setdefault(collection, set())
+        again = once.intersection(sequences)
+        once -= again
+        if len(once) >= self.limit // ONCE_BYTES:
+            once.clear()
+        once.update(s for s in sequences if s not in again)
+        return again
 
     def _put(self, collection: int, entries: dict[int, Entry]) -> None:
         added = sum(entry[3] for entry in entries.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,7 @@ def gather(
     return found, distances
 
 
+@lru_cache(maxsize=1024)
 def sizes(bits: int, k: int, rescore: int | None) -> tuple[int, int]:
     """(rows scored exactly, rows kept by codes)"""
     more, share = SCORED[bits]
