@@ -19,6 +19,7 @@ from vecdb.index.gather import FEW_DIMS, can_gather, gather
 from vecdb.index.graph_builder import FINE_BITS, LINE, Graph, fine_shape
 from vecdb.index.graph_carrier import carry_graph
 from vecdb.index.graph_check import check_links
+from vecdb.index.second_look import counts
 from vecdb.index.visited import Visited
 from vecdb.kernels import bitset
 from vecdb.kernels.graph import NO_LIMIT
@@ -29,11 +30,7 @@ from vecdb.options import EF_MAX, HNSW
 from vecdb.types import F32, I32, I64, U64, AnyArray, Matrix, Progress, Traits
 
 QUANTISER = "rabitq-records-v1"
-KEPT = {2: 4, 4: 3, 8: 2}  # by bits: halves of k that a walk keeps at least, for estimates that put some too far
 EFFORTS_MAX = 1024  # readings of the curves that are kept
-# By bits, the rows scored exactly beyond k: at least so many and this share of k, and of a wide walk, which is meant to
-# miss less, this share of ef beyond that of k, at most the last share of k. FINE_BITS have looked at two bits by then.
-RESCORED = {2: (2, 0.12, 0.2, 0.12, 0.5), 4: (30, 1.5, 0.35, 0.0, 10.0), 8: (5, 0.2, 0.0, 0.0, 0.0)}
 NO_BALLS = frozen(np.empty((0, 2), np.int64))
 NO_FINE = frozen(np.empty((0, LINE), np.uint8))
 GRAPH_ARRAYS = ("records", "fine", "levels", "links", "upper", "twins", "centre")
@@ -74,6 +71,9 @@ class HnswIndex:
         )
         self._efforts: dict[tuple[int, int, float | None], int] = {}  # readings of the curves
         self._steps: dict[tuple[int, int, int], AnyArray] = {}  # of filtered walks
+        self._ignored = np.zeros(4, np.int64)  # counters that nobody reads
+        # None is left out where codes tell too little, or where scoring costs nothing.
+        self._sure = graph.codes.sure and matrix.dim >= FEW_DIMS
         self._visited: deque[Visited] = deque()  # one per concurrent search, kept for the next
 
     @property
@@ -159,8 +159,7 @@ class HnswIndex:
         width = max(ef or self.effort(k), k)
         balls = NO_BALLS if allow is None or budget is None else self._balls(k, width, bitset.count(allow))
         reach, width = (width, width) if len(balls) == 0 else (int(balls[-1, 1]), int(balls[0, 1]))
-        scored = max(rescore or self._rescored(k, width), k)
-        collected = max(width, scored, k * KEPT[self.graph.bits] // 2)
+        scored, collected = counts(self.graph.bits, self._sure, k, width, rescore)
         visited = self._take()
         try:
             visited.epoch = search_graph(
@@ -178,7 +177,7 @@ class HnswIndex:
                 visited.epoch,
                 found,
                 distances,
-                np.zeros(4, np.int64) if counters is None else counters,
+                self._ignored if counters is None else counters,
             )
         finally:
             self._visited.append(visited)
@@ -221,13 +220,6 @@ class HnswIndex:
             if len(self._efforts) < EFFORTS_MAX:
                 self._efforts[k, deep, recall] = ef
         return ef
-
-    def _rescored(self, k: int, ef: int) -> int:
-        """Candidates to score exactly: none is left out where codes tell too little, or where scoring costs nothing."""
-        if not self.graph.codes.sure or self.matrix.dim < FEW_DIMS:
-            return ef
-        least, share, of_ef, beyond, most = RESCORED[self.graph.bits]
-        return k + max(least, int(share * k), int(min(of_ef * ef - beyond * k, most * k)))
 
     def _take(self) -> Visited:
         try:
