@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-BUILD_NICENESS = 10
+BUILD_NICENESS = 15
 
 
 def lower_priority() -> None:
