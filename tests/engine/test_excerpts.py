@@ -124,3 +124,17 @@ def test_a_fallback_that_repeats_earns_copies(tmp_path: Path, monkeypatch: pytes
         (part,) = docs.explain(points[0], K, {"far": True}).segments
         assert Arm.EXCERPT in (part.plan.arm, part.plan.fallback)
         assert held(docs) == far.sum()
+
+
+def test_corrected_costs_leave_what_is_known_of_escalations(docs: vecdb.Collection) -> None:
+    where = {"tenth": {"$lt": 5}}
+    ask(docs, where, 3)
+    (segment,) = docs._state.view.segments
+    (key,) = (key for key in segment.plans if key[1] is not None)
+    segment.plans[key].queries, segment.plans[key].escalated = 40, 20
+    docs._engine.costs.version += 1
+    ask(docs, where, 1)
+    tally = segment.plans[key]
+    assert tally.version == docs._engine.costs.version
+    assert (tally.queries, tally.escalated) == (40, 20)
+    assert len(segment.plans) <= 2  # that of the version before is not left behind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
@@ -71,11 +71,13 @@ class Tally:
     Racing threads may lose a count, which costs a query more before the plan changes.
 
     asked            queries with the filter; from `asked_again` on another plan may be better
+    version          of the costs behind the plan
     copies           of the codes of the filter's rows
     book, measured   where the costs came from, to be told what queries took; None where nothing was measured
     """
 
     plan: Plan
+    version: int = 0
     copies: Copies | None = None
     asked: int = 0
     asked_again: int = NEVER
@@ -95,8 +97,13 @@ class Tally:
         walk, fallback = plan.costs[plan.arm], plan.costs[plan.fallback]
         lost = (walk if plan.gives_up_us is None else plan.gives_up_us) + fallback
         if walk * (1 - share) + lost * share > fallback:
-            reason = f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {plan.arm}"
-            self.plan = Plan(plan.fallback, reason, plan.rows, plan.matching, plan.costs, source=plan.source)
+            self.plan = Plan(
+                plan.fallback, self.told(plan.arm), plan.rows, plan.matching, plan.costs, source=plan.source
+            )
+            self.asked_again = min(self.asked_again, self.asked)  # what was seen may pay for copies
+
+    def told(self, arm: str) -> str:
+        return f"{self.escalated:,} of {self.queries:,} queries with this filter escalated from {arm}"
 
     @property
     def share_escalated(self) -> float:
@@ -145,12 +152,12 @@ def make_plan(
 
     It is thought over when a filter is asked for again and again, and by so many `queries` at once.
     """
-    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None, book.version
+    found = door.field.matrix.rows, door.flat is None, door.graph is None, door.lists is None
     key = (field, node, *found, k, options.exact, options.ef, options.nprobe, options.recall)
     tally: Tally | None = segment.plans.get(key)
     if tally is not None and tally.lost(door):
         tally = None
-    if tally is None or tally.asked + queries > tally.asked_again:
+    if tally is None or tally.version != book.version or tally.asked + queries > tally.asked_again:
         if len(segment.plans) >= PLANS_MAX:
             segment.plans.clear()
         copies = Copies(segment.excerpts, (field, node), allowed)
@@ -167,7 +174,8 @@ def _next_tally(
     options: SearchOptions,
     book: CostBook,
 ) -> Tally:
-    """The plan of a filter that is new, or that was asked for so often meanwhile that copies of its codes may pay.
+    """The plan of a filter that is new, or that was asked for so often meanwhile that copies of its codes may pay, or
+    whose costs have changed.
 
     All of the `queries` at hand but one count like those that were.
     """
@@ -179,8 +187,10 @@ def _next_tally(
     if Arm.EXCERPT in (plan.arm, plan.fallback) and not copied:
         copies.get(door)
         copied, plan = True, _plan(door, copies.allowed, k, options, costs, known, True, escalated)
+    if before is not None and escalated and plan.costs.get(Arm.GRAPH, math.inf) < plan.costs.get(plan.arm, 0.0):
+        plan = replace(plan, reason=before.told(Arm.GRAPH))
     again = NEVER if copied or not filtered else max(ASKED_FIRST, ASKED_AGAIN * known)
-    tally = Tally(plan, copies, asked, again, book=book, measured=measured)
+    tally = Tally(plan, book.version, copies, asked, again, book=book, measured=measured)
     if before is not None:
         tally.queries, tally.escalated = before.queries, before.escalated
     return tally
