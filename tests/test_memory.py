@@ -18,7 +18,8 @@ def test_arrays_are_aligned_and_filled(shape: tuple[int, ...], value: int) -> No
     assert array.shape == shape
     assert array.dtype == np.int32
     assert (array == value).all()
-    assert array.ctypes.data % (LARGE_PAGE if array.nbytes >= LARGE_PAGE else LINE) == 0
+    if array.size:  # NumPy does not say where nothing lies
+        assert array.ctypes.data % (LARGE_PAGE if array.nbytes >= LARGE_PAGE else LINE) == 0
     array[...] = 3  # it may be written
     assert (array == 3).all()
 
