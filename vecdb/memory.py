@@ -7,6 +7,7 @@ whose tables lie in those of its host, a tenth of a search.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 from typing import Any
 
@@ -23,7 +24,7 @@ _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 def aligned(shape: tuple[int, ...], dtype: Any, value: int = 0) -> AnyArray:
     """An array that starts on a cache line, filled with `value`; zeros take no memory until they are written."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     unit = LARGE_PAGE if size >= LARGE_PAGE else LINE
     raw = _fresh(size + unit) if size >= LARGE_PAGE else np.zeros(size + unit, np.uint8)
     start = -raw.ctypes.data % unit
@@ -45,5 +46,10 @@ def _fresh(size: int) -> AnyArray:
 def want_large_pages(array: AnyArray) -> None:
     """Asks for large pages, also for an array mapped from a file, before it is read. It is advice: nothing fails."""
     if _ADVICE is not None and array.nbytes >= LARGE_PAGE:
-        first = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
-        _libc.madvise(first, array.ctypes.data + array.nbytes - first, _ADVICE)
+        advise(array.ctypes.data, array.nbytes, _ADVICE)
+
+
+def advise(start: int, size: int, advice: int) -> None:
+    """madvise of the pages that hold `size` bytes from an address; what the system does not take changes nothing."""
+    first = start - start % mmap.PAGESIZE
+    _libc.madvise(first, start + size - first, advice)

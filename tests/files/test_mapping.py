@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vecdb import memory
 from vecdb.errors import StorageFailed
 from vecdb.files import mapping
 from vecdb.files.disk import LocalDisk, write_file
@@ -68,7 +69,7 @@ def test_advice_names_whole_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     pages = MappedPages(vectors)
     pages.ask(np.array([0, 49], np.int32))  # the system itself takes it
     pages.scatter()
-    monkeypatch.setattr(mapping, "_libc", libc)
+    monkeypatch.setattr(memory, "_libc", libc)
     pages.ask(np.array([0, 7, 49], np.int32))
     pages.scatter()
     base = vectors.ctypes.data

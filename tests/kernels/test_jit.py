@@ -119,7 +119,6 @@ def test_an_unknown_wish_is_refused(tmp_path):
         open_cache(VECDB_CACHE_DIR=str(tmp_path), VECDB_SIMD="sse")
 
 
-@pytest.mark.skipif(not jit.JIT_ON, reason="without the compiler any function allocates")
 def test_a_kernel_that_makes_arrays_says_so():
     @jit.allocating
     def sum_of_new(count):

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from vecdb.memory import advise
 from vecdb.types import I32, AnyArray
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _RANDOM, _WILL_NEED = 1, 3  # MADV_RANDOM and MADV_WILLNEED, everywhere the same
 # Faults of one thread where the system counts them, else of the process.
 _WHO = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
@@ -57,7 +57,7 @@ def map_file(descriptor: int, size: int) -> memoryview:
 
 
 class MappedPages:
-    """`vecdb.types.Pages` of a mapped 2-D array. Advice that the system does not take changes nothing."""
+    """`vecdb.types.Pages` of a mapped 2-D array."""
 
     __slots__ = ("_address", "_row_bytes", "_vectors")
 
@@ -69,12 +69,8 @@ class MappedPages:
         return resource.getrusage(_WHO).ru_majflt
 
     def scatter(self) -> None:
-        self._advise(self._address, self._vectors.nbytes, _RANDOM)
+        advise(self._address, self._vectors.nbytes, _RANDOM)
 
     def ask(self, rows: I32) -> None:
         for start in (self._address + rows.astype(np.int64) * self._row_bytes).tolist():
-            self._advise(start, self._row_bytes, _WILL_NEED)
-
-    def _advise(self, start: int, size: int, advice: int) -> None:
-        first = start - start % mmap.PAGESIZE
-        _libc.madvise(first, start + size - first, advice)
+            advise(start, self._row_bytes, _WILL_NEED)

@@ -71,7 +71,6 @@ class HnswIndex:
         )
         self._efforts: dict[tuple[int, int, float | None], int] = {}  # readings of the curves
         self._steps: dict[tuple[int, int, int], AnyArray] = {}  # of filtered walks
-        self._ignored = np.zeros(4, np.int64)  # counters that nobody reads
         # None is left out where codes tell too little, or where scoring costs nothing.
         self._sure = graph.codes.sure and matrix.dim >= FEW_DIMS
         self._visited: deque[Visited] = deque()  # one per concurrent search, kept for the next
@@ -177,7 +176,7 @@ class HnswIndex:
                 visited.epoch,
                 found,
                 distances,
-                self._ignored if counters is None else counters,
+                visited.counters if counters is None else counters,
             )
         finally:
             self._visited.append(visited)
